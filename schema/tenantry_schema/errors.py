@@ -1,0 +1,218 @@
+"""Every error that tenantry raises, in one tree.
+
+They live in the lowest package so that all packages may raise them; services import them from
+``tenantry`` or ``tenantry.errors``.
+
+::
+
+    TenantryError
+    ├── InvalidInput (ValueError)     the caller's value is refused before anything happened
+    │   ├── InvalidKey                a tenant key or an agent id of the wrong type or form
+    │   ├── InvalidSchema             a MetaData that cannot be laid out in buckets
+    │   ├── InvalidConfig             a setting, an option, a connection string
+    │   └── UnsupportedRead           a read policy that this version does not know
+    ├── NotFound (LookupError)
+    │   ├── UnknownTenant
+    │   ├── UnknownAgent
+    │   ├── UnknownBucket             the map has no bucket for a hash, or no such number
+    │   └── UnknownShard              the map names a shard that it does not describe
+    ├── Conflict
+    │   ├── AmbiguousPin              the 32 hash bits are taken by another pinned tenant
+    │   ├── AlreadyExists             init of a fleet that exists, a tenant that exists
+    │   ├── MapChanged                compare-and-swap lost: the map has a newer version
+    │   └── OperationInProgress       another process does the same operation
+    ├── Unavailable (ConnectionError)
+    │   ├── CatalogUnavailable        no map can be read and none is held
+    │   ├── ShardUnavailable          no connection to the shard's primary
+    │   ├── PoolExhausted             every connection is in use for longer than the caller waits
+    │   └── RouterClosed
+    ├── BucketMoved                   retryable: the bucket has a new home; open a new session
+    ├── DeadlineExceeded (TimeoutError)   ended by its deadline before COMMIT was sent
+    ├── OutcomeUnknown                COMMIT was sent, no clean acknowledgement came back
+    ├── PartialResult                 a scatter that some shards did not answer
+    ├── SchemaDrift                   shards or buckets differ in structure
+    ├── MigrationFailed               a shard could not be migrated; running again resumes
+    └── FleetError                    the embedded fleet: no server programs, a server that died
+
+Each message names the object, the value, the reason, and what to do next; no message ever
+contains a password.
+"""
+
+from __future__ import annotations
+
+
+class TenantryError(Exception):
+    """The root: catch this to catch everything that tenantry raises."""
+
+    __module__ = "tenantry"
+
+
+class InvalidInput(TenantryError, ValueError):
+    """The caller's value is refused before anything happened."""
+
+    __module__ = "tenantry"
+
+
+class InvalidKey(InvalidInput):
+    """A tenant key or an agent id has the wrong type or form."""
+
+    __module__ = "tenantry"
+
+
+class InvalidSchema(InvalidInput):
+    """A MetaData cannot be laid out in buckets."""
+
+    __module__ = "tenantry"
+
+
+class InvalidConfig(InvalidInput):
+    """A setting, an option or a connection string cannot be used."""
+
+    __module__ = "tenantry"
+
+
+class UnsupportedRead(InvalidInput):
+    """A read policy is not known to this version."""
+
+    __module__ = "tenantry"
+
+
+class NotFound(TenantryError, LookupError):
+    """The named object does not exist."""
+
+    __module__ = "tenantry"
+
+
+class UnknownTenant(NotFound):
+    """No such tenant lives in the bucket that its key leads to."""
+
+    __module__ = "tenantry"
+
+
+class UnknownAgent(NotFound):
+    """No such agent is known, neither by its id's own bits nor by the directory."""
+
+    __module__ = "tenantry"
+
+
+class UnknownBucket(NotFound):
+    """The map has no bucket for a hash, or no bucket of that number."""
+
+    __module__ = "tenantry"
+
+
+class UnknownShard(NotFound):
+    """The map places a bucket on a shard that it does not describe."""
+
+    __module__ = "tenantry"
+
+
+class Conflict(TenantryError):
+    """What was asked for contradicts what is already there."""
+
+    __module__ = "tenantry"
+
+
+class AmbiguousPin(Conflict):
+    """The 32 bits of the tenant's hash are taken by another pinned tenant."""
+
+    __module__ = "tenantry"
+
+
+class AlreadyExists(Conflict):
+    """The object to be created exists."""
+
+    __module__ = "tenantry"
+
+
+class MapChanged(Conflict):
+    """The catalog's map has another version than the one the change was planned on."""
+
+    __module__ = "tenantry"
+
+
+class OperationInProgress(Conflict):
+    """Another process runs the same operation on the same object."""
+
+    __module__ = "tenantry"
+
+
+class Unavailable(TenantryError, ConnectionError):
+    """A server that is needed does not answer."""
+
+    __module__ = "tenantry"
+
+
+class CatalogUnavailable(Unavailable):
+    """The catalog does not answer and no map is held."""
+
+    __module__ = "tenantry"
+
+
+class ShardUnavailable(Unavailable):
+    """A shard's primary does not answer."""
+
+    __module__ = "tenantry"
+
+
+class PoolExhausted(Unavailable):
+    """Every connection of a node's pool stayed in use for as long as the caller would wait."""
+
+    __module__ = "tenantry"
+
+
+class RouterClosed(Unavailable):
+    """The router is closed, or was never opened."""
+
+    __module__ = "tenantry"
+
+
+class BucketMoved(TenantryError):
+    """The bucket has a new home: nothing was committed, open a new session."""
+
+    __module__ = "tenantry"
+
+
+class DeadlineExceeded(TenantryError, TimeoutError):
+    """The call was ended by its deadline before COMMIT was sent: nothing was committed."""
+
+    __module__ = "tenantry"
+
+
+class OutcomeUnknown(TenantryError):
+    """COMMIT was sent and no clean acknowledgement came back: it may or may not have happened.
+
+    :ivar xid: the transaction id as a decimal string, if the server had told it
+    :ivar node: the node that was asked to commit, as ``host:port/database``
+    """
+
+    __module__ = "tenantry"
+
+    def __init__(self, message: str, *, xid: str | None = None, node: str | None = None) -> None:
+        super().__init__(message)
+        self.xid = xid
+        self.node = node
+
+
+class PartialResult(TenantryError):
+    """Some shards did not answer a scatter in time and the caller did not accept that."""
+
+    __module__ = "tenantry"
+
+
+class SchemaDrift(TenantryError):
+    """Shards or buckets differ in structure."""
+
+    __module__ = "tenantry"
+
+
+class MigrationFailed(TenantryError):
+    """A shard could not be migrated; running the command again resumes."""
+
+    __module__ = "tenantry"
+
+
+class FleetError(TenantryError):
+    """The embedded fleet could not be started, found or stopped."""
+
+    __module__ = "tenantry"

@@ -1,0 +1,95 @@
+"""Connection strings of nodes, made from the catalog's: pure.
+
+The router's own conninfo says who connects and how (user, passfile, service, TLS); the map says
+where. Hosts of one shard become one multi-host string, and libpq asks Postgres which of them takes
+writes (``target_session_attrs``, libpq documentation 32.1.1.3).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tenantry.errors import InvalidConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tenantry.map import Node
+
+_PLACE = frozenset({"host", "hostaddr", "port", "dbname", "target_session_attrs", "service"})
+
+# Half-open connections are found by the kernel where the deadline does not find them first.
+_LIVENESS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
+
+def parse(conninfo: str) -> dict[str, Any]:
+    """Parse a conninfo or a connection URI.
+
+    :raises InvalidConfig: when libpq cannot read it; the message never shows the string, which may
+        hold a password
+    """
+    if not isinstance(conninfo, str):
+        raise InvalidConfig(f"the catalog's conninfo must be a str, not {type(conninfo).__name__}")
+    if "\0" in conninfo:
+        raise InvalidConfig("the catalog's conninfo contains a NUL character")
+    try:
+        return dict(conninfo_to_dict(conninfo))
+    except psycopg.ProgrammingError:
+        # psycopg quotes the malformed part, which may be the tail of a password.
+        raise InvalidConfig(
+            "the catalog's conninfo is not readable by libpq: expected 'host=… dbname=…' or "
+            "'postgresql://…' with special characters percent-encoded"
+        ) from None
+
+
+def catalog_conninfo(given: Mapping[str, Any], application: str) -> str:
+    """Return the conninfo of the catalog with liveness settings that were not given."""
+    return make_conninfo(
+        **{
+            **_LIVENESS,
+            "target_session_attrs": "read-write",
+            **given,
+            "application_name": application,
+        }
+    )
+
+
+def primary_conninfo(given: Mapping[str, Any], nodes: Sequence[Node], application: str) -> str:
+    """Return the conninfo that reaches whichever of the nodes takes writes.
+
+    :raises InvalidConfig: when the nodes do not share one database name
+    """
+    databases = {node.dbname for node in nodes}
+    if len(databases) != 1:
+        raise InvalidConfig(
+            f"nodes {', '.join(node.name for node in nodes) or '(none)'} of one shard must share "
+            f"one database, but have {sorted(databases)}: mend tenantry.nodes in the catalog"
+        )
+    who = {name: value for name, value in given.items() if name not in _PLACE}
+    return make_conninfo(
+        **{
+            **_LIVENESS,
+            **who,
+            "host": ",".join(node.host for node in nodes),
+            "port": ",".join(str(node.port) for node in nodes),
+            "dbname": databases.pop(),
+            "target_session_attrs": "read-write",
+            "application_name": application,
+        }
+    )
+
+
+def shown(given: Mapping[str, Any]) -> str:
+    """Return host, port and database for messages: never a user's secret."""
+    host, port = given.get("host") or "(default host)", given.get("port") or "5432"
+    return f"{host}:{port}/{given.get('dbname') or '(default database)'}"

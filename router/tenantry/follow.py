@@ -1,0 +1,167 @@
+"""Hold the map, and follow the catalog in a thread (design, section 4).
+
+The thread listens for ``NOTIFY`` on its own direct connection, polls because notifications can be
+lost, and writes the router's heartbeat. It serves both doors: the map is swapped by one assignment.
+With the catalog down the held map stays; the fence makes a late router slow, never wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import psycopg
+
+from tenantry.catalog import MAP_CHANNEL, heartbeat, load_map, map_version
+from tenantry.conninfo import catalog_conninfo, parse, shown
+from tenantry.drive import drive
+from tenantry.errors import CatalogUnavailable
+
+if TYPE_CHECKING:
+    from tenantry.map import Map
+    from tenantry.settings import RouterSettings
+
+logger = logging.getLogger("tenantry")
+
+
+class MapFollower:
+    """The newest map that this process has seen."""
+
+    def __init__(self, settings: RouterSettings) -> None:
+        self.given = parse(settings.catalog)
+        self._settings = settings
+        self._conninfo = catalog_conninfo(self.given, settings.application)
+        self._map: Map | None = None
+        self._reloading = threading.Lock()
+        self._wake, self._waker = socket.socketpair()
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+        self.router_id: UUID = uuid4()
+
+    @property
+    def current(self) -> Map:
+        """The map that is held.
+
+        :raises CatalogUnavailable: when none was ever loaded
+        """
+        held = self._map
+        if held is None:
+            raise CatalogUnavailable("no map is held: open the router first")
+        return held
+
+    def start(self) -> None:
+        """Load the map and begin to follow.
+
+        :raises CatalogUnavailable: when the catalog does not answer, or holds no fleet
+        """
+        self.reload()
+        self._thread = threading.Thread(target=self._run, name="tenantry-follow", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following and wait for the thread."""
+        self._stopped = True
+        self._waker.send(b"\0")
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._wake.close()
+        self._waker.close()
+
+    def reload(self, than: Map | None = None) -> Map:
+        """Load the map anew, and return it.
+
+        :param than: a map that was found wanting; when another caller has replaced it meanwhile,
+            that newer one is returned without asking the catalog again
+        """
+        with self._reloading:
+            held = self._map
+            if than is not None and held is not None and held is not than:
+                return held
+            with self._connect() as conn:
+                return self._load(conn)
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        try:
+            return psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+        except psycopg.OperationalError as error:
+            raise CatalogUnavailable(
+                f"the catalog at {shown(self.given)} does not answer: {_first_line(error)}; check "
+                "that it runs, and the router's catalog conninfo"
+            ) from error
+
+    def _load(self, conn: psycopg.Connection[Any]) -> Map:
+        try:
+            with conn.transaction():
+                conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                loaded = drive(conn, load_map())
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
+            raise CatalogUnavailable(
+                f"the database at {shown(self.given)} holds no tenantry catalog: run "
+                "`tenantry init` first, or correct the router's catalog conninfo"
+            ) from error
+        except psycopg.OperationalError as error:
+            raise CatalogUnavailable(
+                f"the catalog at {shown(self.given)} went away while the map was read: "
+                f"{_first_line(error)}"
+            ) from error
+        held = self._map
+        if held is None or loaded.version >= held.version or loaded.fleet_id != held.fleet_id:
+            self._map = loaded
+            return loaded
+        return held
+
+    def _run(self) -> None:
+        pause = 0.1
+        while not self._stopped:
+            try:
+                with self._connect() as conn:
+                    conn.execute(f"LISTEN {MAP_CHANNEL}")
+                    pause = 0.1
+                    self._follow(conn)
+            except (CatalogUnavailable, psycopg.Error) as error:
+                if not self._stopped:
+                    logger.warning("the map is not followed for now: %s", _first_line(error))
+                    self._sleep(pause)
+                    pause = min(pause * 2, self._settings.poll_interval * 5)
+
+    def _follow(self, conn: psycopg.Connection[Any]) -> None:
+        beat_at = 0.0
+        while not self._stopped:
+            if drive(conn, map_version()) != self.current.version:
+                with self._reloading:
+                    self._load(conn)
+                beat_at = 0.0
+            if time.monotonic() >= beat_at:
+                self._beat(conn)
+                beat_at = time.monotonic() + self._settings.heartbeat_interval
+            self._sleep(self._settings.poll_interval, conn)
+            conn.pgconn.consume_input()
+            while conn.pgconn.notifies():
+                pass
+
+    def _beat(self, conn: psycopg.Connection[Any]) -> None:
+        drive(
+            conn,
+            heartbeat(
+                self.router_id,
+                application=self._settings.application,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                version=self.current.version,
+            ),
+        )
+
+    def _sleep(self, seconds: float, conn: psycopg.Connection[Any] | None = None) -> None:
+        readers = [self._wake] if conn is None else [self._wake, conn]
+        select.select(readers, [], [], seconds)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

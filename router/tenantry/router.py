@@ -1,0 +1,213 @@
+"""The sync door: what a service embeds (design, sections 5 and 7)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial as bind
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import psycopg
+
+from tenantry.call import Call, serves_query
+from tenantry.contexts import RoutedConnectionContext, RoutedSessionContext
+from tenantry.core import RouterCore
+from tenantry.drive import drive
+from tenantry.errors import BucketMoved, Unavailable
+from tenantry.prelude import scatter_prelude
+from tenantry.retry import Attempts
+from tenantry.scatter import ScatterResult, gather
+from tenantry.serving import Serving
+from tenantry_schema.query import every
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from tenantry.keys import TenantKey
+    from tenantry.map import Map, Shard
+    from tenantry.reads import Fresh
+    from tenantry.scatter import Partial
+    from tenantry_schema.query import Query, Row, WorkFactory
+
+T = TypeVar("T")
+
+logger = logging.getLogger("tenantry")
+
+
+class Router(RouterCore):
+    """Route a service's work to the shard and the bucket where a tenant lives.
+
+    :param catalog: libpq conninfo of the catalog, or None to read ``TENANTRY_CATALOG``
+    :param options: the fields of :class:`~tenantry.settings.RouterSettings`
+    :raises InvalidConfig: for a setting that cannot be used
+
+    Use it as a context manager; it may be shared by all threads.
+    """
+
+    def __init__(self, catalog: str | None = None, **options: Any) -> None:
+        super().__init__(catalog, options)
+
+    def open(self) -> Self:
+        """Load the map and begin to follow it.
+
+        :raises CatalogUnavailable: when the catalog does not answer, or holds no fleet
+        """
+        if not self._open:
+            self._follower.start()
+            self._watchdog.start()
+            self._open = True
+        return self
+
+    def close(self) -> None:
+        """Close every connection; calls in flight end at their own pace or deadline."""
+        if self._open:
+            self._open = False
+            self._follower.stop()
+            for serving in self._pools.clear():
+                serving.close()
+            self._watchdog.stop()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def reload(self) -> Map:
+        """Read the map from the catalog now, and return it."""
+        self._check_open()
+        return self._follower.reload()
+
+    def session(
+        self,
+        *,
+        tenant: TenantKey | None = None,
+        agent: UUID | str | None = None,
+        read: Fresh | None = None,
+        deadline: float | None = None,
+    ) -> RoutedSessionContext:
+        """Return a context manager that gives a SQLAlchemy ``Session`` on the tenant's bucket.
+
+        It commits at its end and rolls back on an error; ``commit()`` inside is allowed.
+
+        :param tenant: the tenant's key; or
+        :param agent: the id of one of its agents
+        :param deadline: seconds until the call is ended, default the router's
+        :raises BucketMoved: when the bucket has a new home: open a new session
+        :raises OutcomeUnknown: when a COMMIT was not cleanly acknowledged
+        """
+        return RoutedSessionContext(self, self._call(tenant, agent, read, deadline))
+
+    def connection(
+        self,
+        *,
+        tenant: TenantKey | None = None,
+        agent: UUID | str | None = None,
+        read: Fresh | None = None,
+        deadline: float | None = None,
+    ) -> RoutedConnectionContext:
+        """Return a context manager that gives a psycopg connection inside a routed transaction.
+
+        Arguments and errors as for :meth:`session`. After a ``commit()`` of your own the connection
+        is routed nowhere: its statements find no table.
+        """
+        return RoutedConnectionContext(self, self._call(tenant, agent, read, deadline))
+
+    def run(
+        self,
+        work: WorkFactory[T],
+        *,
+        tenant: TenantKey | None = None,
+        agent: UUID | str | None = None,
+        read: Fresh | None = None,
+        deadline: float | None = None,
+    ) -> T:
+        """Run a work in one transaction, again when it was certainly rolled back.
+
+        :param work: called for each attempt; returns a fresh generator of queries
+        :raises OutcomeUnknown: never retried
+        """
+        call = self._call(tenant, agent, read, deadline)
+        attempts = Attempts(self.settings.attempts)
+        while True:
+            try:
+                with RoutedConnectionContext(self, call) as conn:
+                    return drive(conn, work())
+            except Exception as error:
+                pause = attempts.pause_after(error, call)
+                if pause is None:
+                    raise
+            time.sleep(pause)
+            call = self._call(tenant, agent, read, call.remaining)
+
+    def scatter(
+        self, query: Query, *, deadline: float | None = None, partial: Partial = "refuse"
+    ) -> ScatterResult:
+        """Read every shard with one statement, each in its own read-only transaction.
+
+        Tenants' rows are seen only by a role that may read across tenants (``tenantry_operator``),
+        through the parents: ``SELECT … FROM fleet.tasks``.
+
+        :param deadline: seconds for each shard, default the router's
+        :param partial: ``"refuse"`` raises when a shard fails, ``"accept"`` returns what there is
+        :raises PartialResult: naming the shards that did not answer
+        """
+        self._check_open()
+        when = time.monotonic() + self._bound(deadline)
+        shards = list(self.map.shards.values())
+        with ThreadPoolExecutor(max(1, len(shards)), thread_name_prefix="tenantry-scatter") as pool:
+            answers = pool.map(bind(self._scatter_one, query, when), shards)
+            named = dict(zip((shard.name for shard in shards), answers, strict=True))
+        return gather(named, partial)
+
+    def stats(self) -> dict[str, dict[str, Any]]:
+        """Return the counters of every open pool by shard name."""
+        return {shard.name: serving.stats() for shard, serving in self._pools.all()}
+
+    def serving(self, shard: Shard) -> Serving:
+        """Return what serves a shard, opening its pool when it is first needed."""
+        found: Serving | None = self._pools.find(shard)
+        if found is not None:
+            return found
+        opened, former = self._pools.open(shard, Serving)
+        if former is not None:
+            former.close()
+        return opened
+
+    def explained(self, call: Call, error: BaseException) -> BaseException:
+        """Return the error that the caller should get; reload the map when it may be the reason."""
+        if call.suspects_fence(error):
+            try:
+                moved = call.moved(self._follower.reload(than=call.of)) or self._gone(call)
+            except (Unavailable, psycopg.Error) as failure:
+                logger.warning("an error is not explained by the catalog: %s", failure)
+                moved = None
+            if moved is not None:
+                return moved
+        return call.explain(error) or error
+
+    def _gone(self, call: Call) -> BucketMoved | None:
+        serving = self.serving(self.shard_of(call))
+        conn = serving.acquire(call.remaining)
+        try:
+            row = conn.execute(serves_query(call.route.placement.schema)).fetchone()
+        finally:
+            serving.release(conn)
+        return call.gone("on its way to a new home") if row == (False,) else None
+
+    def _scatter_one(self, query: Query, when: float, shard: Shard) -> list[Row] | Exception:
+        try:
+            serving = self.serving(shard)
+            conn = serving.acquire(when - time.monotonic())
+            alarm = self._watchdog.arm(conn, when)
+            try:
+                conn.begin(scatter_prelude())
+                rows = drive(conn, every(query))
+                conn.rollback()
+                return rows
+            finally:
+                self._watchdog.disarm(alarm)
+                serving.release(conn)
+        except Exception as error:  # noqa: BLE001  the caller gets it by the shard's name
+            return error

@@ -32,7 +32,9 @@ class AsyncRoutedConnectionContext:
         conn = self._conn = await serving.acquire(call.remaining)
         call.watch(conn)
         try:
-            self._router.learn(call, await conn.begin(call.route.prelude))
+            self._router.learn(
+                call, await conn.begin(call.route.prelude, call.route.placement.schema)
+            )
         except BaseException as error:
             await self._fail(error)
         return conn

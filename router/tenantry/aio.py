@@ -18,6 +18,7 @@ from tenantry.errors import BucketMoved, Unavailable
 from tenantry.prelude import scatter_prelude
 from tenantry.retry import Attempts
 from tenantry.scatter import ScatterResult, gather
+from tenantry_schema.naming import SHARED
 from tenantry_schema.query import every
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class AsyncRouter(RouterCore):
             conn = await serving.acquire(when - time.monotonic())
             alarm = self._watchdog.arm(conn, when)
             try:
-                await conn.begin(scatter_prelude())
+                await conn.begin(scatter_prelude(), SHARED)
                 rows = await adrive(conn, every(query))
                 await conn.rollback()
                 return rows

@@ -1,8 +1,8 @@
 """psycopg connections whose COMMIT tells the truth (design, section 5a).
 
-A COMMIT counts as acknowledged only when it returned, as a COMMIT, without a warning. psycopg itself
-cancels a statement on the server when its caller is interrupted; a cancelled wait for a synchronous
-standby then returns normally and only a warning tells. So an interrupted COMMIT is never cancelled:
+A COMMIT counts as acknowledged only when it returned, as a COMMIT, without a warning. psycopg
+itself cancels a statement on the server when its caller is interrupted; a cancelled wait for a
+synchronous standby then returns normally and only a warning tells. So an interrupted COMMIT is never cancelled:
 its socket is closed and the caller gets :class:`~tenantry.errors.OutcomeUnknown`.
 """
 
@@ -16,6 +16,7 @@ from psycopg import generators, waiting
 from psycopg.pq import ExecStatus, TransactionStatus
 
 from tenantry.errors import OutcomeUnknown
+from tenantry.prepared import BucketStatements
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,8 +54,9 @@ class _Truthful(psycopg.BaseConnection[Any]):
     #: ``host:port/database``, for messages.
     node_label: str = "(unknown node)"
 
-    def prepare_truth(self) -> None:
+    def prepare_truth(self, kept: int) -> None:
         """Begin to listen to the server's warnings: called once for each new connection."""
+        self._prepared = self._statements = BucketStatements(self.prepare_threshold, kept)
         info = self.info
         self.node_label = f"{info.host}:{info.port}/{info.dbname}"
         self._warnings: list[str] = []
@@ -69,9 +71,10 @@ class _Truthful(psycopg.BaseConnection[Any]):
         if self.committing and notice.severity_nonlocalized == "WARNING":
             self._warnings.append(notice.message_primary or "(no text)")
 
-    def _begin(self, prelude: bytes) -> PQGen[str | None]:
+    def _begin(self, prelude: bytes, schema: str) -> PQGen[str | None]:
         """Open a routed transaction by one message; give the value of its last result, if any."""
         self._check_connection_ok()
+        self._statements.schema = schema.encode()
         self.pgconn.send_query(prelude)
         results = yield from generators.execute(self.pgconn)
         last = results[-1]
@@ -135,7 +138,7 @@ class RoutedConnection(psycopg.Connection[Any], _Truthful):
             self.pgconn.finish()
 
     @classmethod
-    def connect(cls, conninfo: str = "", *, failures: Failures, **kwargs: Any) -> Self:  # type: ignore[override]
+    def connect(cls, conninfo: str = "", *, failures: Failures, kept: int, **kwargs: Any) -> Self:  # type: ignore[override]
         """Connect, and note for the pool's callers why it failed."""
         try:
             conn = super().connect(conninfo, **kwargs)
@@ -143,13 +146,13 @@ class RoutedConnection(psycopg.Connection[Any], _Truthful):
             failures.note(error)
             raise
         failures.note(None)
-        conn.prepare_truth()
+        conn.prepare_truth(kept)
         return conn
 
-    def begin(self, prelude: bytes) -> str | None:
+    def begin(self, prelude: bytes, schema: str) -> str | None:
         """Open a transaction by its prelude."""
         with self.lock:
-            return self.wait(self._begin(prelude))
+            return self.wait(self._begin(prelude, schema))
 
     def commit(self) -> None:
         """Commit.
@@ -178,7 +181,9 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], _Truthful):
             self.pgconn.finish()
 
     @classmethod
-    async def connect(cls, conninfo: str = "", *, failures: Failures, **kwargs: Any) -> Self:  # type: ignore[override]
+    async def connect(
+        cls, conninfo: str = "", *, failures: Failures, kept: int, **kwargs: Any
+    ) -> Self:  # type: ignore[override]
         """Connect, and note for the pool's callers why it failed."""
         try:
             conn = await super().connect(conninfo, **kwargs)
@@ -186,13 +191,13 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], _Truthful):
             failures.note(error)
             raise
         failures.note(None)
-        conn.prepare_truth()
+        conn.prepare_truth(kept)
         return conn
 
-    async def begin(self, prelude: bytes) -> str | None:
+    async def begin(self, prelude: bytes, schema: str) -> str | None:
         """Open a transaction by its prelude."""
         async with self.lock:
-            return await self.wait(self._begin(prelude))
+            return await self.wait(self._begin(prelude, schema))
 
     async def commit(self) -> None:
         """Commit; a cancelled task gets the error too, because its COMMIT may have happened.

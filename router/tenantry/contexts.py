@@ -32,7 +32,7 @@ class RoutedConnectionContext:
         conn = self._conn = serving.acquire(call.remaining)
         call.watch(conn)
         try:
-            self._router.learn(call, conn.begin(call.route.prelude))
+            self._router.learn(call, conn.begin(call.route.prelude, call.route.placement.schema))
         except BaseException as error:
             self._fail(error)
         return conn

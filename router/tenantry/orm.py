@@ -1,6 +1,6 @@
 """SQLAlchemy sessions whose transactions open with the prelude.
 
-One subclass of ``Session`` serves both doors: SQLAlchemy runs it under a greenlet for the async one.
+One subclass of ``Session`` serves both doors: SQLAlchemy runs it in a greenlet for the async one.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ def _open_routed(session: RoutedSession, transaction: SessionTransaction, conn: 
     adapted: Any = conn.connection.dbapi_connection
     driver: Any = conn.connection.driver_connection
     call.watch(driver)
+    route = call.route
     if adapted is driver:
-        answer = driver.begin(call.route.prelude)
+        answer = driver.begin(route.prelude, route.placement.schema)
     else:
-        answer = adapted.run_async(lambda it: it.begin(call.route.prelude))
+        answer = adapted.run_async(lambda it: it.begin(route.prelude, route.placement.schema))
     session.learn_tenant(call, answer)
 
 

@@ -1,4 +1,4 @@
-"""One pool for the primary of each shard, shared by psycopg and SQLAlchemy: what both colours share.
+"""One pool for the primary of each shard, for psycopg and SQLAlchemy: what both colours share.
 
 A pool is opened when its shard is first needed, and bounded; there is no other place that opens
 connections for routed work.
@@ -82,6 +82,7 @@ class PoolTable:
                 "autocommit": True,
                 "prepare_threshold": self.settings.prepare_threshold,
                 "failures": failures,
+                "kept": self.settings.prepared_max,
             },
             "min_size": 0,
             "max_size": self.settings.pool_size,

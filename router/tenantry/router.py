@@ -19,6 +19,7 @@ from tenantry.prelude import scatter_prelude
 from tenantry.retry import Attempts
 from tenantry.scatter import ScatterResult, gather
 from tenantry.serving import Serving
+from tenantry_schema.naming import SHARED
 from tenantry_schema.query import every
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class Router(RouterCore):
             conn = serving.acquire(when - time.monotonic())
             alarm = self._watchdog.arm(conn, when)
             try:
-                conn.begin(scatter_prelude())
+                conn.begin(scatter_prelude(), SHARED)
                 rows = drive(conn, every(query))
                 conn.rollback()
                 return rows

@@ -44,6 +44,9 @@ class RouterSettings(BaseSettings):
     prepare_threshold: int | None = Field(default=5, ge=0)
     """Executions after which a statement is prepared; None behind an old PgBouncer."""
 
+    prepared_max: int = Field(default=500, ge=1, le=100_000)
+    """The most prepared statements of one connection; each bucket has its own."""
+
 
 def settings_from(catalog: str | None, options: dict[str, Any]) -> RouterSettings:
     """Build the settings from arguments; what is not given comes from the environment.

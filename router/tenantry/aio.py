@@ -107,7 +107,7 @@ class AsyncRouter(RouterCore):
         read: Fresh | None = None,
         deadline: float | None = None,
     ) -> AsyncRoutedConnectionContext:
-        """Return a context manager that gives an async psycopg connection inside a routed transaction.
+        """Return a context manager that gives an async psycopg connection in a routed transaction.
 
         Arguments and errors as for :meth:`session`. After a ``commit()`` of your own the connection
         is routed nowhere: its statements find no table.
@@ -210,5 +210,5 @@ class AsyncRouter(RouterCore):
             finally:
                 self._watchdog.disarm(alarm)
                 await serving.release(conn)
-        except Exception as error:  # noqa: BLE001  the caller gets it by the shard's name
+        except Exception as error:
             return error

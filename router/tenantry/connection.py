@@ -2,8 +2,8 @@
 
 A COMMIT counts as acknowledged only when it returned, as a COMMIT, without a warning. psycopg
 itself cancels a statement on the server when its caller is interrupted; a cancelled wait for a
-synchronous standby then returns normally and only a warning tells. So an interrupted COMMIT is never cancelled:
-its socket is closed and the caller gets :class:`~tenantry.errors.OutcomeUnknown`.
+synchronous standby then returns normally and only a warning tells. So an interrupted COMMIT is
+never cancelled: its socket is closed and the caller gets :class:`~tenantry.errors.OutcomeUnknown`.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class _Truthful(psycopg.BaseConnection[Any]):
             raise self._unknown(f"COMMIT came with a warning: {'; '.join(self._warnings)}")
         if result is not None and result.command_status != b"COMMIT":
             self.committing = False
-            raise pg.TransactionRollbackError("the server rolled the transaction back at COMMIT")
+            raise pg.TransactionRollback("the server rolled the transaction back at COMMIT")
         self.committing = False
 
     def _unknown(self, why: str) -> OutcomeUnknown:

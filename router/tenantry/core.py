@@ -104,7 +104,8 @@ class RouterCore:
 
 
 def _checked(deadline: float) -> float:
-    usable = isinstance(deadline, int | float) and not isinstance(deadline, bool)
+    given: object = deadline
+    usable = isinstance(given, int | float) and not isinstance(given, bool)
     if not usable or not 0 < deadline < float("inf"):
         raise InvalidInput(f"deadline= takes seconds above 0, not {deadline!r:.60}")
     return float(deadline)

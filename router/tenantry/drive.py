@@ -27,7 +27,7 @@ def drive(conn: Connection[Any], work: Work[T]) -> T:
         while True:
             try:
                 rows = _execute(conn, query)
-            except Exception as error:  # noqa: BLE001  the work decides, or lets it through
+            except Exception as error:
                 query = work.throw(error)
             else:
                 query = work.send(rows)
@@ -43,7 +43,7 @@ async def adrive(conn: AsyncConnection[Any], work: Work[T]) -> T:
         while True:
             try:
                 rows = await _aexecute(conn, query)
-            except Exception as error:  # noqa: BLE001  the work decides, or lets it through
+            except Exception as error:
                 query = work.throw(error)
             else:
                 query = work.send(rows)

@@ -18,10 +18,11 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from tenantry.catalog import MAP_CHANNEL, heartbeat, load_map, map_version
+from tenantry.catalog import heartbeat, load_map, map_version
 from tenantry.conninfo import catalog_conninfo, parse, shown
 from tenantry.drive import drive
 from tenantry.errors import CatalogUnavailable
+from tenantry_schema.naming import MAP_CHANNEL
 
 if TYPE_CHECKING:
     from tenantry.map import Map
@@ -159,7 +160,7 @@ class MapFollower:
         )
 
     def _sleep(self, seconds: float, conn: psycopg.Connection[Any] | None = None) -> None:
-        readers = [self._wake] if conn is None else [self._wake, conn]
+        readers = [self._wake.fileno()] if conn is None else [self._wake.fileno(), conn.fileno()]
         select.select(readers, [], [], seconds)
 
 

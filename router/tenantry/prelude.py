@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from psycopg import sql
+
 from tenantry_schema.naming import AGENT_SETTING, SHARED, TENANT_SETTING
 
 if TYPE_CHECKING:

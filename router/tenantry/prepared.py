@@ -1,9 +1,9 @@
 """Prepared statements that belong to a bucket.
 
-Postgres throws a prepared statement's plan away when it finds another ``search_path`` than the one it
-was planned under (``RevalidateCachedQuery`` in plancache.c). One statement shared by two buckets was
-therefore planned anew at every turn: a point read took 1.2 times as long as with a statement for each
-bucket (docs/benchmarks.md). So the bucket is part of what names a prepared statement.
+Postgres throws a prepared statement's plan away when it finds another ``search_path`` than the one
+it was planned under (``RevalidateCachedQuery`` in plancache.c). One statement shared by two buckets
+was therefore planned anew at every turn: a point read took 1.2 times as long as with a statement
+for each bucket (docs/benchmarks.md). So the bucket is part of what names a prepared statement.
 """
 
 from __future__ import annotations

@@ -210,5 +210,5 @@ class Router(RouterCore):
             finally:
                 self._watchdog.disarm(alarm)
                 serving.release(conn)
-        except Exception as error:  # noqa: BLE001  the caller gets it by the shard's name
+        except Exception as error:
             return error

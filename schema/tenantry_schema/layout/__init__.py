@@ -1,0 +1,9 @@
+"""How a MetaData is laid out on a shard: parents, buckets, policies, grants (design, section 3)."""
+
+from __future__ import annotations
+
+from tenantry_schema.layout.bucket import bucket_statements
+from tenantry_schema.layout.rules import Layout, TableKind, TableRule
+from tenantry_schema.layout.shard import shard_statements
+
+__all__ = ["Layout", "TableKind", "TableRule", "bucket_statements", "shard_statements"]

@@ -1,0 +1,146 @@
+"""The statements that make one bucket: its schema, its partitions, their keys, policies, grants."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from tenantry_schema.layout.ddl import STAND_IN, bucket_constraints
+from tenantry_schema.layout.rules import TENANT_COLUMN, TableKind
+from tenantry_schema.naming import (
+    AGENT_SETTING,
+    APP,
+    FLEET,
+    OWNER,
+    READ,
+    TENANT_SETTING,
+    bucket_schema,
+    time_partition,
+)
+
+if TYPE_CHECKING:
+    from tenantry_schema.layout.rules import Layout, TableRule
+
+_WEEK = timedelta(weeks=1)
+
+#: Weeks of time partitions around the current one that a new bucket starts with.
+BEHIND, AHEAD = 1, 7
+
+
+def bucket_statements(
+    layout: Layout, number: int, generation: int = 1, *, now: datetime
+) -> list[sql.Composable]:
+    """Return the statements that make a bucket, to be run in one transaction.
+
+    They are not repeatable: the transaction is the unit, and a bucket that is there is complete.
+
+    :param number: the bucket's number, which its rows carry
+    :param now: the moment around which the first time partitions lie
+    """
+    schema = bucket_schema(number, generation)
+    made: list[sql.Composable] = [
+        sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(*_names(schema, OWNER))
+    ]
+    for rule in layout.bucketed:
+        made.extend(_partition(rule, schema, number, now))
+    # Compiled by SQLAlchemy for the stand-in; the schema's name is made of integers only.
+    made.extend(
+        sql.SQL(text.replace(f'"{STAND_IN}"', schema))  # type: ignore[arg-type]
+        for text in _constraints(layout)
+    )
+    for rule in layout.bucketed:
+        made.extend(_secured(rule, layout, schema, now))
+    made.append(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}, {}").format(*_names(schema, APP, READ)))
+    return made
+
+
+def time_partitions(rule: TableRule, now: datetime) -> list[tuple[str, datetime, datetime]]:
+    """Return names and bounds of a table's first time partitions: ISO weeks, from Monday, UTC."""
+    if rule.kind != TableKind.APPEND_ONLY:
+        return []
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    monday = today - timedelta(days=today.weekday())
+    starts = [monday + _WEEK * offset for offset in range(-BEHIND, AHEAD + 1)]
+    return [(time_partition(rule.name, start), start, start + _WEEK) for start in starts]
+
+
+@lru_cache(maxsize=16)
+def _constraints(layout: Layout) -> tuple[str, ...]:
+    return tuple(bucket_constraints(layout))
+
+
+def _partition(rule: TableRule, schema: str, number: int, now: datetime) -> list[sql.Composable]:
+    by_time = sql.SQL("")
+    if rule.time_column is not None:
+        by_time = sql.SQL(" PARTITION BY RANGE ({})").format(sql.Identifier(rule.time_column))
+    table = sql.Identifier(schema, rule.name)
+    made: list[sql.Composable] = [
+        sql.SQL("CREATE TABLE {} PARTITION OF {} (bucket DEFAULT {}) FOR VALUES IN ({}){}").format(
+            table, sql.Identifier(FLEET, rule.name), number, number, by_time
+        ),
+        _owned(table),
+    ]
+    for name, start, end in time_partitions(rule, now):
+        child = sql.Identifier(schema, name)
+        made.append(
+            sql.SQL("CREATE TABLE {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})").format(
+                child, table, sql.Literal(start.isoformat()), sql.Literal(end.isoformat())
+            )
+        )
+        made.append(_owned(child))
+    return made
+
+
+def _secured(rule: TableRule, layout: Layout, schema: str, now: datetime) -> list[sql.Composable]:
+    """Force row-level security on a table and its time partitions, and grant what may be done."""
+    table = sql.Identifier(schema, rule.name)
+    names = [rule.name, *(name for name, _, _ in time_partitions(rule, now))]
+    made: list[sql.Composable] = []
+    for name in names:
+        made.extend(policies(schema, name, layout.key_type))
+    if rule.name == "agents" and "id" in rule.table.columns:
+        made.append(_agent_policy(table))
+    rights = "SELECT, INSERT"
+    if rule.kind != TableKind.APPEND_ONLY:
+        rights += ", UPDATE, DELETE"
+    made.append(
+        sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(rights), table, sql.Identifier(APP))  # type: ignore[arg-type]
+    )
+    made.append(sql.SQL("GRANT SELECT ON {} TO {}").format(table, sql.Identifier(READ)))
+    return made
+
+
+def policies(schema: str, table: str, key_type: str) -> list[sql.Composable]:
+    """Return the statements that let a table's rows be seen and written by their tenant only."""
+    target = sql.Identifier(schema, table)
+    mine = sql.SQL("{} = nullif(current_setting({}, true), '')::{}").format(
+        sql.Identifier(TENANT_COLUMN), sql.Literal(TENANT_SETTING), sql.Identifier(key_type)
+    )
+    return [
+        sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(target),
+        sql.SQL("ALTER TABLE {} FORCE ROW LEVEL SECURITY").format(target),
+        sql.SQL("CREATE POLICY tenantry_app ON {} TO {} USING ({mine}) WITH CHECK ({mine})").format(
+            target, sql.Identifier(APP), mine=mine
+        ),
+        sql.SQL("CREATE POLICY tenantry_read ON {} FOR SELECT TO {} USING ({mine})").format(
+            target, sql.Identifier(READ), mine=mine
+        ),
+    ]
+
+
+def _agent_policy(table: sql.Identifier) -> sql.Composable:
+    return sql.SQL(
+        "CREATE POLICY tenantry_agent ON {} FOR SELECT TO {}, {} "
+        "USING (id = nullif(current_setting({}, true), '')::uuid)"
+    ).format(table, *_names(APP, READ), sql.Literal(AGENT_SETTING))
+
+
+def _owned(table: sql.Identifier) -> sql.Composable:
+    return sql.SQL("ALTER TABLE {} OWNER TO {}").format(table, sql.Identifier(OWNER))
+
+
+def _names(*names: str) -> tuple[sql.Identifier, ...]:
+    return tuple(sql.Identifier(name) for name in names)

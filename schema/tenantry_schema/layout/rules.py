@@ -1,0 +1,165 @@
+"""What a MetaData must be so that its rows can live in buckets: checked before anything is made.
+
+A table is one of three kinds. *Bucketed*: ``tenant_id`` first in the primary key and part of every
+unique constraint and foreign key. *Append-only*: bucketed, and partitioned by time inside the bucket
+(``info={"tenantry": {"time": column}}``), with the time in its primary key and without foreign keys.
+*Reference*: the same on every shard (``info={"tenantry": {"reference": True}}``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from sqlalchemy import BigInteger, DateTime, ForeignKeyConstraint, Text, UniqueConstraint, Uuid
+from sqlalchemy.types import String
+
+from tenantry_schema.errors import InvalidSchema
+from tenantry_schema.naming import BUCKET_COLUMN
+
+if TYPE_CHECKING:
+    from sqlalchemy import MetaData, Table
+    from sqlalchemy.types import TypeEngine
+
+TENANT_COLUMN = "tenant_id"
+_LONGEST = 50
+
+
+class TableKind(StrEnum):
+    """Where a table's rows live."""
+
+    BUCKETED = "bucketed"
+    APPEND_ONLY = "append-only"
+    REFERENCE = "reference"
+
+
+@dataclass(frozen=True, slots=True)
+class TableRule:
+    """One table of a layout.
+
+    :ivar time_column: the control column of an append-only table
+    """
+
+    table: Table
+    kind: TableKind
+    time_column: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The table's name."""
+        return self.table.name
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The tables of a service in the order of their foreign keys, and the type of their tenants."""
+
+    tables: tuple[TableRule, ...]
+    key_type: str
+
+    @property
+    def bucketed(self) -> tuple[TableRule, ...]:
+        """The tables that every bucket has."""
+        return tuple(rule for rule in self.tables if rule.kind != TableKind.REFERENCE)
+
+    @property
+    def references(self) -> tuple[TableRule, ...]:
+        """The tables that are the same on every shard."""
+        return tuple(rule for rule in self.tables if rule.kind == TableKind.REFERENCE)
+
+    @classmethod
+    def from_metadata(cls, metadata: MetaData) -> Layout:
+        """Check a MetaData and return its layout.
+
+        :raises InvalidSchema: naming the table, the column, the reason and the mend
+        """
+        rules = tuple(_rule(table) for table in metadata.sorted_tables)
+        types: dict[str, str] = {}
+        for rule in rules:
+            _check_names(rule.table)
+            if rule.kind != TableKind.REFERENCE:
+                types[rule.name] = _check_bucketed(rule)
+        if not types:
+            raise InvalidSchema("the MetaData has no table with tenant_id first in its primary key")
+        if len(set(types.values())) > 1:
+            raise InvalidSchema(f"tenant_id must have one type in all tables, but has {types}")
+        return cls(rules, next(iter(types.values())))
+
+
+def _rule(table: Table) -> TableRule:
+    info = table.info.get("tenantry", {})
+    if info.get("reference"):
+        return TableRule(table, TableKind.REFERENCE)
+    time_column = info.get("time")
+    if time_column is None:
+        return TableRule(table, TableKind.BUCKETED)
+    column = table.columns.get(time_column)
+    if column is None or not isinstance(column.type, DateTime) or not column.type.timezone:
+        raise _fault(table, f"time column {time_column!r} must be a DateTime(timezone=True)")
+    if not column.primary_key:
+        raise _fault(table, f"time column {time_column!r} must be part of the primary key")
+    if table.foreign_key_constraints:
+        raise _fault(table, "a table partitioned by time has no foreign keys: remove them")
+    return TableRule(table, TableKind.APPEND_ONLY, time_column)
+
+
+def _check_bucketed(rule: TableRule) -> str:
+    table = rule.table
+    key = [column.name for column in table.primary_key.columns]
+    if not key or key[0] != TENANT_COLUMN:
+        raise _fault(table, f"the primary key must begin with tenant_id, but is {key or 'missing'}")
+    if BUCKET_COLUMN in table.columns:
+        raise _fault(table, "a column named 'bucket' is made by tenantry: rename yours")
+    for constraint in table.constraints:
+        columns = [column.name for column in getattr(constraint, "columns", ())]
+        if isinstance(constraint, UniqueConstraint) and TENANT_COLUMN not in columns:
+            raise _fault(table, f"unique constraint on {columns} must contain tenant_id")
+        if isinstance(constraint, ForeignKeyConstraint):
+            _check_foreign_key(table, constraint)
+    for index in table.indexes:
+        if index.unique and TENANT_COLUMN not in [column.name for column in index.columns]:
+            raise _fault(table, f"unique index {index.name} must contain tenant_id")
+    for column in table.columns:
+        if column.identity is not None or column.autoincrement is True:
+            raise _fault(table, f"column {column.name!r} counts by itself: make ids in the client")
+    return _key_type(table, table.columns[TENANT_COLUMN].type)
+
+
+def _check_foreign_key(table: Table, constraint: ForeignKeyConstraint) -> None:
+    target = constraint.referred_table
+    if target.info.get("tenantry", {}).get("reference"):
+        return
+    pairs = [(element.parent.name, element.column.name) for element in constraint.elements]
+    if (TENANT_COLUMN, TENANT_COLUMN) not in pairs:
+        raise _fault(table, f"foreign key to {target.name} must pair tenant_id with tenant_id")
+    for action in (constraint.ondelete, constraint.onupdate):
+        if action and action.upper() in {"SET NULL", "SET DEFAULT"}:
+            raise _fault(
+                table, f"foreign key to {target.name}: ON … {action} would unset tenant_id"
+            )
+
+
+def _check_names(table: Table) -> None:
+    if table.schema is not None:
+        raise _fault(table, f"no schema may be named, but it names {table.schema!r}: remove it")
+    objects = [table.name, *(column.name for column in table.columns)]
+    objects += [str(index.name) for index in table.indexes]
+    objects += [str(it.name) for it in table.constraints if it.name is not None]
+    for name in objects:
+        if not name.isascii() or len(name) > _LONGEST or "\0" in name:
+            raise _fault(table, f"name {name[:60]!r} must be ASCII of at most {_LONGEST} bytes")
+
+
+def _key_type(table: Table, given: TypeEngine[object]) -> str:
+    if isinstance(given, Uuid):
+        return "uuid"
+    if isinstance(given, BigInteger):
+        return "bigint"
+    if isinstance(given, Text | String):
+        return "text"
+    raise _fault(table, f"tenant_id must be Uuid, BigInteger or Text, not {given!r}")
+
+
+def _fault(table: Table, what: str) -> InvalidSchema:
+    return InvalidSchema(f"table {table.name!r}: {what}")

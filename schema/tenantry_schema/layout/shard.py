@@ -1,0 +1,40 @@
+"""The statements that make a shard ready for buckets: schemas, parents, what it knows of itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from tenantry_schema.layout.ddl import parent_ddl
+from tenantry_schema.naming import ADMIN, APP, FLEET, OWNER, READ, SHARED
+from tenantry_schema.sql import load
+
+if TYPE_CHECKING:
+    from tenantry_schema.layout.rules import Layout
+
+
+def shard_statements(layout: Layout) -> list[sql.Composable]:
+    """Return the statements that make or complete a shard; they may be repeated.
+
+    To be run by a member of the owner's role, in one transaction.
+    """
+    made: list[sql.Composable] = [sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(OWNER))]
+    made.extend(
+        sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema))
+        for schema in (ADMIN, FLEET, SHARED)
+    )
+    made.append(sql.SQL(load("shard_facts")))
+    made.append(sql.SQL(load("bucket_of")))
+    made.extend(sql.SQL(text) for text in parent_ddl(layout))  # type: ignore[arg-type]
+    readers = (sql.Identifier(APP), sql.Identifier(READ))
+    for schema in (ADMIN, SHARED):
+        made.append(
+            sql.SQL("GRANT USAGE ON SCHEMA {} TO {}, {}").format(sql.Identifier(schema), *readers)
+        )
+        made.append(
+            sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA {} TO {}, {}").format(
+                sql.Identifier(schema), *readers
+            )
+        )
+    return made

@@ -1,0 +1,71 @@
+"""The four roles of a fleet: who owns, who serves, who reads, who operates.
+
+None is a superuser. The application's role owns nothing and cannot bypass row-level security;
+passwords reach a server only as SCRAM verifiers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from tenantry_schema.naming import APP, OPERATOR, OWNER, READ
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Attributes of each role, in the order in which they are made.
+ATTRIBUTES: dict[str, str] = {
+    OWNER: "NOLOGIN NOBYPASSRLS",
+    APP: "LOGIN NOINHERIT NOBYPASSRLS",
+    READ: "LOGIN NOINHERIT NOBYPASSRLS",
+    OPERATOR: "LOGIN INHERIT BYPASSRLS",
+}
+
+_MAKE = """
+DO $make$ BEGIN
+    CREATE ROLE {role};
+EXCEPTION WHEN duplicate_object THEN
+    NULL;
+END $make$
+"""
+
+
+def role_statements(verifiers: Mapping[str, str] | None = None) -> list[sql.Composable]:
+    """Return the statements that make or correct the roles of a cluster; they may be repeated.
+
+    To be run by a superuser, or a role with CREATEROLE that has BYPASSRLS itself.
+
+    :param verifiers: role name -> SCRAM-SHA-256 verifier
+    """
+    made: list[sql.Composable] = []
+    for name, attributes in ATTRIBUTES.items():
+        role = sql.Identifier(name)
+        made.append(sql.SQL(_MAKE).format(role=role))
+        made.append(
+            sql.SQL("ALTER ROLE {} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION {}").format(
+                role,
+                sql.SQL(attributes),  # type: ignore[arg-type]
+            )
+        )
+    made.append(sql.SQL("GRANT {} TO {}").format(sql.Identifier(OWNER), sql.Identifier(OPERATOR)))
+    for name in (APP, READ):
+        # Nothing resolves until a routed transaction has said where it is.
+        made.append(sql.SQL("ALTER ROLE {} SET search_path = ''").format(sql.Identifier(name)))
+        made.append(sql.SQL("ALTER ROLE {} SET row_security = on").format(sql.Identifier(name)))
+    for name, verifier in (verifiers or {}).items():
+        made.append(
+            sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(name), sql.Literal(verifier))
+        )
+    return made
+
+
+def database_statements(database: str) -> list[sql.Composable]:
+    """Return the statements that let only the fleet's roles into a database."""
+    name = sql.Identifier(database)
+    members = sql.SQL(", ").join(sql.Identifier(it) for it in (APP, READ, OPERATOR))
+    return [
+        sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name),
+        sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(name, members),
+    ]

@@ -1,0 +1,9 @@
+"""An embedded fleet: real Postgres servers, as children, from nothing but a wheel."""
+
+from __future__ import annotations
+
+from tenantry_ops.fleet.fleet import Fleet
+from tenantry_ops.fleet.programs import Programs, find_programs
+from tenantry_ops.fleet.state import FleetState, ServerState, ShardState
+
+__all__ = ["Fleet", "FleetState", "Programs", "ServerState", "ShardState", "find_programs"]

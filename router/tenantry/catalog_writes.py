@@ -1,0 +1,179 @@
+"""Changes of the catalog, as works: each runs in one transaction of its own.
+
+A change of the map names the version that it was planned on, and is refused when the map has another
+one by then (compare-and-swap); routers hear of the new version by ``NOTIFY`` when it commits.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from tenantry.errors import AlreadyExists, AmbiguousPin, MapChanged, UnknownBucket
+from tenantry.keys import POSITIONS, TenantKey, key_text, position
+from tenantry_schema.naming import MAP_CHANNEL
+from tenantry_schema.query import Query
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from tenantry.map import Shard
+    from tenantry_schema.query import Work
+
+_BUMP = """
+UPDATE tenantry.fleet SET map_version = map_version + 1
+WHERE map_version = %s
+RETURNING map_version
+"""
+_NOTIFY = "SELECT pg_notify(%s, %s)"
+_FLEET = "INSERT INTO tenantry.fleet (id, key_type, models) VALUES (%s, %s, %s)"
+_SHARDS = """
+INSERT INTO tenantry.shards (id, name)
+SELECT * FROM unnest(%s::int[], %s::text[])
+"""
+_NODES = """
+INSERT INTO tenantry.nodes (shard_id, name, host, port, dbname)
+SELECT * FROM unnest(%s::int[], %s::text[], %s::text[], %s::int[], %s::text[])
+"""
+_RANGES = """
+INSERT INTO tenantry.buckets (number, positions, shard_id)
+SELECT number, int8range(lo, hi), shard
+FROM unnest(%s::int[], %s::bigint[], %s::bigint[], %s::int[]) AS given (number, lo, hi, shard)
+"""
+_PLACE = """
+UPDATE tenantry.buckets SET shard_id = %s
+WHERE number = %s AND state <> 'retired'
+RETURNING number
+"""
+_TENANT = """
+INSERT INTO tenantry.tenants (tenant_key, name, position) VALUES (%s, %s, %s)
+ON CONFLICT DO NOTHING
+RETURNING tenant_key
+"""
+_SAME_TENANT = "SELECT 1 FROM tenantry.tenants WHERE tenant_key = %s AND name = %s"
+_PINNED = "SELECT tenant_key FROM tenantry.pins WHERE position = %s AND tenant_key <> %s"
+_SHARES = "SELECT tenant_key FROM tenantry.tenants WHERE position = %s AND tenant_key <> %s LIMIT 1"
+_NEXT_BUCKET = "SELECT max(number) + 1 FROM tenantry.buckets"
+_GENERATION = """
+UPDATE tenantry.buckets SET generation = generation + 1
+WHERE state <> 'retired' AND positions @> %s::bigint
+RETURNING number
+"""
+_PIN_BUCKET = "INSERT INTO tenantry.buckets (number, shard_id) VALUES (%s, %s)"
+_PIN = "INSERT INTO tenantry.pins (tenant_key, position, bucket) VALUES (%s, %s, %s)"
+
+
+def equal_ranges(count: int) -> list[tuple[int, int]]:
+    """Cut the hash space into equal ranges: range i holds the positions with ``p * N >> 32 == i``."""
+    starts = [-(-index * POSITIONS // count) for index in range(count + 1)]
+    return list(pairwise(starts))
+
+
+def create_fleet(
+    fleet_id: UUID,
+    *,
+    key_type: str,
+    models: str | None,
+    shards: Sequence[Shard],
+    placement: Sequence[int],
+) -> Work[None]:
+    """Write a new fleet: its shards, nodes, and one range for each entry of ``placement``.
+
+    :param placement: the shard's id of bucket 0, 1, …
+    """
+    yield Query(_FLEET, (fleet_id, key_type, models))
+    yield Query(_SHARDS, ([it.id for it in shards], [it.name for it in shards]))
+    nodes = [(shard.id, node) for shard in shards for node in shard.nodes]
+    yield Query(
+        _NODES,
+        (
+            [shard for shard, _ in nodes],
+            [node.name for _, node in nodes],
+            [node.host for _, node in nodes],
+            [node.port for _, node in nodes],
+            [node.dbname for _, node in nodes],
+        ),
+    )
+    ranges = equal_ranges(len(placement))
+    yield Query(
+        _RANGES,
+        (
+            list(range(len(placement))),
+            [lo for lo, _ in ranges],
+            [hi for _, hi in ranges],
+            list(placement),
+        ),
+    )
+    yield Query(_NOTIFY, (MAP_CHANNEL, "1"))
+
+
+def place_bucket(number: int, shard: int, *, version: int) -> Work[int]:
+    """Place a bucket on a shard; return the map's new version.
+
+    :param version: the version that the change was planned on
+    :raises MapChanged: when the map has another version by now
+    :raises UnknownBucket: when no such bucket is served
+    """
+    changed = yield from bump(version)
+    if not (yield Query(_PLACE, (shard, number))):
+        raise UnknownBucket(f"no bucket {number} is served: nothing was changed")
+    return changed
+
+
+def pin_tenant(key: TenantKey, shard: int, *, version: int) -> Work[tuple[int, int]]:
+    """Give a tenant a bucket of its own; return its number, and that of the bucket it left.
+
+    The bucket that it leaves gets a new generation, so that an old map cannot read "not there".
+
+    :raises MapChanged: when the map has another version by now
+    :raises AmbiguousPin: when another tenant has the same 32 hash bits
+    """
+    yield from bump(version)
+    at, text = position(key), key_text(key)
+    for statement in (_PINNED, _SHARES):
+        others = yield Query(statement, (at, text))
+        if others:
+            raise AmbiguousPin(
+                f"tenant {text} shares its 32 hash bits ({at}) with tenant {others[0][0]}: "
+                "agent ids could not tell them apart, so it cannot be pinned"
+            )
+    ((number,),) = yield Query(_NEXT_BUCKET)
+    ((left,),) = yield Query(_GENERATION, (at,))
+    yield Query(_PIN_BUCKET, (number, shard))
+    yield Query(_PIN, (text, at, number))
+    return number, left
+
+
+def register_tenant(key: TenantKey, name: str) -> Work[None]:
+    """Enter a tenant into the directory; doing it again with the same name does nothing.
+
+    :raises AlreadyExists: when the key or the name belongs to another tenant
+    :raises AmbiguousPin: when a pinned tenant has the same 32 hash bits
+    """
+    at, text = position(key), key_text(key)
+    pinned = yield Query(_PINNED, (at, text))
+    if pinned:
+        raise AmbiguousPin(
+            f"tenant {text} shares its 32 hash bits ({at}) with pinned tenant {pinned[0][0]}: "
+            "give it another key"
+        )
+    if (yield Query(_TENANT, (text, name, at))):
+        return
+    if not (yield Query(_SAME_TENANT, (text, name))):
+        raise AlreadyExists(f"a tenant with the name {name!r} or the key {text} exists already")
+
+
+def bump(version: int) -> Work[int]:
+    """Take the next version of the map, and tell routers when the transaction commits.
+
+    :raises MapChanged: when the map has another version by now
+    """
+    rows = yield Query(_BUMP, (version,))
+    if not rows:
+        raise MapChanged(
+            f"the map is no longer at version {version}: plan the change again on the newest map"
+        )
+    changed: int = rows[0][0]
+    yield Query(_NOTIFY, (MAP_CHANNEL, str(changed)))
+    return changed

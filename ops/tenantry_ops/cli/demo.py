@@ -1,0 +1,67 @@
+"""``tenantry demo``: see it work, on real servers and real input."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tenantry_ops.cli.output import AsJson, console, errors, print_json, print_rows
+from tenantry_ops.demo import DemoOptions, run_demo
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+
+def demo(
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help="Folder for the fleet; default a temporary one.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the fleet's folder.")] = False,
+    graph: Annotated[
+        str, typer.Option(help="installed, debian, or a JSON file {name: [needed, …]}.")
+    ] = "installed",
+    tenants: Annotated[int, typer.Option(help="How many tenants get the graph.")] = 20,
+    buckets: Annotated[int, typer.Option(help="How many buckets.")] = 16,
+    as_json: AsJson = False,
+) -> None:
+    """Start two shards, route real work over them, and show what Postgres refuses."""
+    options = DemoOptions(directory, keep, graph, tenants, buckets)
+    signal.signal(signal.SIGTERM, _interrupt)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=errors, transient=True) as progress:
+        bar = progress.add_task("start")
+
+        def step(phase: str, done: int, of: int) -> None:
+            progress.update(bar, description=phase, completed=done, total=of)
+
+        summary = run_demo(options, step)
+    if as_json:
+        print_json(summary)
+    else:
+        _print(summary)
+    if keep:
+        errors.print(
+            f"The fleet is kept: `tenantry fleet up --dir {summary['directory']}` starts it again, "
+            "`tenantry fleet down --remove` removes it."
+        )
+
+
+def _print(summary: dict[str, Any]) -> None:
+    graph = summary["graph"]
+    console.print(
+        f"{graph['tasks']:,} tasks and {graph['edges']:,} edges ({graph['source']}), once for each "
+        f"of {len(summary['tenants'])} tenants, on Postgres {summary['postgres']}, in "
+        f"{summary['seconds']} s"
+    )
+    print_rows(summary["tenants"], as_json=False, title="Where each tenant lives")
+    print_rows(summary["operations"], as_json=False, title="Operations")
+    print_rows(summary["rows_per_shard"], as_json=False, title="Rows per shard")
+    print_rows(summary["refused"], as_json=False, title="What Postgres refused")
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

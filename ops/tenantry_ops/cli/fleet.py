@@ -1,0 +1,57 @@
+"""``tenantry fleet``: an embedded fleet that stays up between commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tenantry_ops.cli.output import DEFAULT_DIRECTORY, AsJson, Directory, errors, print_rows
+from tenantry_ops.fleet import Fleet
+
+app = typer.Typer(help="Run real Postgres servers without installing any.", no_args_is_help=True)
+
+
+@app.command()
+def up(
+    directory: Directory = None,
+    shards: Annotated[int, typer.Option(help="Shards of a new fleet.")] = 2,
+    replicas: Annotated[int, typer.Option(help="Replicas of each shard.")] = 1,
+    profile: Annotated[str, typer.Option(help="fast or durable.")] = "fast",
+    pg_bin: Annotated[Path | None, typer.Option(help="Folder of server programs.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a fleet, or what of it does not run."""
+    fleet = Fleet.up(
+        directory or DEFAULT_DIRECTORY,
+        shards=shards,
+        replicas=replicas,
+        profile=profile,
+        pg_bin=pg_bin,
+        tied=False,
+        progress=lambda message: errors.print(f"[dim]{message}[/]"),
+    )
+    print_rows(fleet.status(), as_json=as_json)
+
+
+@app.command()
+def status(directory: Directory = None, as_json: AsJson = False) -> None:
+    """Ask every server who it is; exit with 1 when one does not answer."""
+    found = Fleet.load(directory or DEFAULT_DIRECTORY).status()
+    print_rows(found, as_json=as_json)
+    if any(row["role"] not in {"primary", "replica"} for row in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def down(
+    directory: Directory = None,
+    remove: Annotated[bool, typer.Option(help="Remove the data as well.")] = False,
+) -> None:
+    """Stop every server of a fleet."""
+    fleet = Fleet.load(directory or DEFAULT_DIRECTORY)
+    if remove:
+        fleet.discard()
+    else:
+        fleet.down()

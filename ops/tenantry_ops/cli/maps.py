@@ -1,0 +1,39 @@
+"""``tenantry map``: what routers hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import typer
+
+from tenantry_ops.cli.output import AsJson, Catalog, Directory, catalog_of, console, print_json
+from tenantry_ops.cli.output import print_rows
+from tenantry_ops.cluster import read_places
+
+app = typer.Typer(help="Show where buckets are placed.", no_args_is_help=True)
+
+_MOST_SHOWN = 128
+
+
+@app.command()
+def show(catalog: Catalog = None, directory: Directory = None, as_json: AsJson = False) -> None:
+    """Show the map: its version, and every bucket's range and shard."""
+    held = read_places(catalog_of(catalog, directory)).map
+    buckets = [
+        {
+            "bucket": it.number,
+            "generation": it.generation,
+            "shard": held.shards[it.shard].name,
+            "from": it.lo,
+            "to": it.hi,
+        }
+        for it in held.buckets()
+    ]
+    if as_json:
+        print_json({"version": held.version, "key_type": held.key_type, "buckets": buckets})
+        return
+    console.print(f"map version {held.version}, {len(held)} buckets, {held.pin_count} pins")
+    if len(buckets) <= _MOST_SHOWN:
+        print_rows(buckets, as_json=False)
+    counted = Counter(it["shard"] for it in buckets)
+    print_rows(({"shard": name, "buckets": n} for name, n in counted.items()), as_json=False)

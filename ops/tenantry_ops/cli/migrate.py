@@ -1,0 +1,32 @@
+"""``tenantry migrate``: upgrade the catalog and all shards."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tenantry_ops import migrate as migrating
+from tenantry_ops.cli.output import AsJson, Catalog, Directory, catalog_of, errors, print_rows
+
+
+def migrate(
+    catalog: Catalog = None,
+    directory: Directory = None,
+    revision: Annotated[str, typer.Option(help="Where the shards' history is to go.")] = "head",
+    jobs: Annotated[int, typer.Option(help="Shards at once, after the canary.")] = 4,
+    patience: Annotated[float, typer.Option(help="Seconds to try for a lock.")] = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Upgrade the catalog, then one shard, then the others; running again resumes."""
+    where = catalog_of(catalog, directory)
+    migrating.migrate(
+        where,
+        revision=revision,
+        jobs=jobs,
+        patience=patience,
+        progress=lambda name: errors.print(f"[dim]{name}[/]"),
+    )
+    state = migrating.schema_state(where)
+    rows = [{"database": name, "revision": found} for name, found in state.revisions.items()]
+    print_rows(rows, as_json=as_json)

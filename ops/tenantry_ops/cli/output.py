@@ -1,0 +1,75 @@
+"""How commands print: a table for people, JSON for programs, errors apart."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tenantry_ops.fleet import Fleet
+from tenantry_schema.errors import InvalidConfig
+from tenantry_schema.naming import OPERATOR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+console = Console()
+errors = Console(stderr=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Directory = Annotated[
+    Path | None,
+    typer.Option("--dir", envvar="TENANTRY_DIR", help="Folder of an embedded fleet."),
+]
+Catalog = Annotated[
+    str | None,
+    typer.Option(
+        "--catalog",
+        envvar="TENANTRY_CATALOG",
+        help="libpq conninfo of the catalog, as tenantry_operator.",
+    ),
+]
+
+DEFAULT_DIRECTORY = Path(".tenantry")
+
+
+def print_rows(
+    rows: Iterable[Mapping[str, Any]], *, as_json: bool, title: str | None = None
+) -> None:
+    """Print rows of one shape."""
+    listed = list(rows)
+    if as_json:
+        print_json(listed)
+        return
+    table = Table(title=title, title_justify="left")
+    for name in listed[0] if listed else ():
+        table.add_column(name.replace("_", " "))
+    for row in listed:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    console.print(table)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    typer.echo(json.dumps(value, default=str, ensure_ascii=False))
+
+
+def catalog_of(catalog: str | None, directory: Path | None, user: str = OPERATOR) -> str:
+    """Return the catalog's conninfo: as given, or of the embedded fleet in a folder.
+
+    :raises InvalidConfig: when neither is there
+    """
+    if catalog is not None:
+        return catalog
+    place = directory or DEFAULT_DIRECTORY
+    if (place / "fleet.toml").exists():
+        return Fleet.load(place).catalog_conninfo(user)
+    raise InvalidConfig(
+        f"which fleet? Name its catalog with --catalog or TENANTRY_CATALOG, or start an embedded "
+        f"one with `tenantry fleet up` (there is none in {os.fspath(place)})"
+    )

@@ -1,0 +1,89 @@
+"""What Postgres refuses, shown by really asking for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+
+from tenantry.prelude import tenant_prelude
+from tenantry_schema.errors import TenantryError, UnknownTenant
+from tenantry_schema.naming import APP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from tenantry import Router
+    from tenantry.map import Placement
+    from tenantry_ops.demo.work import DemoTenant
+    from tenantry_ops.fleet import Fleet
+
+_TASK = "INSERT INTO tasks (tenant_id, id, kind) VALUES (%s, %s, 'stray')"
+
+
+def show_refusals(router: Router, fleet: Fleet, tenants: list[DemoTenant]) -> list[dict[str, str]]:
+    """Ask for what must be refused; return what was asked and what Postgres said.
+
+    :raises TenantryError: when something was not refused
+    """
+    mine, other = tenants[0], tenants[1]
+    home = router.where(tenant=mine.key)
+    placements = list(router.map.placements())
+    neighbour = next(it for it in placements if it.shard == home.shard and it != home)
+    foreign_shard = next(it.shard for it in placements if it.shard != home.shard)
+    nobody = uuid4()
+    return [
+        _refused(
+            "write a task into another bucket of the tenant's shard",
+            lambda: _stray(router, fleet, home.shard, neighbour, mine.key),
+            psycopg.errors.ForeignKeyViolation,
+        ),
+        _refused(
+            "write to the tenant's bucket on a shard that does not serve it",
+            lambda: _stray(router, fleet, foreign_shard, home, mine.key),
+            psycopg.errors.UndefinedTable,
+        ),
+        _refused(
+            "write a task for another tenant",
+            lambda: _write(router, mine.key, other.key),
+            psycopg.errors.InsufficientPrivilege,
+        ),
+        _refused(
+            "write a task for a tenant that does not exist",
+            lambda: _write(router, nobody, nobody),
+            UnknownTenant,
+        ),
+        _nothing_foreign(router, mine.key, other.key),
+    ]
+
+
+def _refused(asked: str, ask: Callable[[], None], expected: type[Exception]) -> dict[str, str]:
+    try:
+        ask()
+    except expected as error:
+        said = str(error.__cause__ or error).splitlines()[0]
+        return {"asked": asked, "answer": f"{expected.__name__}: {said}"}
+    raise TenantryError(f"it was possible to {asked}: expected {expected.__name__}")
+
+
+def _stray(router: Router, fleet: Fleet, shard: int, bucket: Placement, tenant: UUID) -> None:
+    server = next(it for it in fleet.shards if it.name == router.map.shards[shard].name).primary
+    with psycopg.connect(fleet.conninfo(server, user=APP), autocommit=True) as conn:
+        conn.execute(tenant_prelude(bucket.schema, str(tenant)))
+        conn.execute(_TASK, (tenant, uuid4()))
+
+
+def _write(router: Router, tenant: UUID, owner: UUID) -> None:
+    with router.connection(tenant=tenant) as conn:
+        conn.execute(_TASK, (owner, uuid4()))
+
+
+def _nothing_foreign(router: Router, tenant: UUID, other: UUID) -> dict[str, str]:
+    asked = "read another tenant's tasks"
+    with router.connection(tenant=tenant) as conn:
+        rows = conn.execute("SELECT id FROM tasks WHERE tenant_id = %s", (other,)).fetchall()
+    if rows:
+        raise TenantryError(f"it was possible to {asked}: {len(rows)} rows")
+    return {"asked": asked, "answer": "0 rows"}

@@ -1,0 +1,153 @@
+"""Run the demo: fleet, init, tenants, work, refusals, and a table at the end."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from tenantry import Query, Router
+from tenantry_ops.demo.graph import read_graph
+from tenantry_ops.demo.refusals import show_refusals
+from tenantry_ops.demo.timings import Timings
+from tenantry_ops.demo.work import mint_tenant, read_graph_back, write_graph
+from tenantry_ops.fleet import Fleet
+from tenantry_ops.initialise import embedded_plan, initialise
+from tenantry_ops.tenants import create
+from tenantry_schema.errors import AlreadyExists, InvalidConfig
+from tenantry_schema.naming import OPERATOR
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tenantry_ops.demo.graph import Graph
+    from tenantry_ops.demo.work import DemoTenant
+
+_ROWS = """
+SELECT
+    (SELECT count(*) FROM fleet.tenants),
+    (SELECT count(*) FROM fleet.agents),
+    (SELECT count(*) FROM fleet.tasks),
+    (SELECT count(*) FROM fleet.task_edges)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What the demo is asked to do.
+
+    :ivar directory: where the fleet lives, or None for a temporary folder
+    :raises InvalidConfig: for fewer than two tenants or buckets: there would be nothing to refuse
+    """
+
+    directory: Path | None = None
+    keep: bool = False
+    graph: str = "installed"
+    tenants: int = 20
+    buckets: int = 16
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.tenants <= 10_000:
+            raise InvalidConfig(f"the demo has 2 to 10,000 tenants, not {self.tenants}")
+        if not 4 <= self.buckets <= 65_536:
+            raise InvalidConfig(f"the demo has 4 to 65,536 buckets, not {self.buckets}")
+
+
+def run_demo(options: DemoOptions, step: Callable[[str, int, int], None]) -> dict[str, Any]:
+    """Run the demo; return its summary.
+
+    :param step: told of the phase, how much of it is done, and how much there is
+    """
+    graph = read_graph(options.graph)
+    started = time.monotonic()
+    directory = options.directory or Path(tempfile.mkdtemp(prefix="tenantry-demo-"))
+    fresh = not directory.exists() or not any(directory.iterdir())
+    if not fresh and (directory / "fleet.toml").exists():
+        raise AlreadyExists(f"{directory} holds a fleet already: name an empty folder with --dir")
+    try:
+        with Fleet.up(
+            directory, tied=not options.keep, progress=lambda it: step(it, 0, 1)
+        ) as fleet:
+            summary = _on_fleet(fleet, options, graph, step)
+            summary["seconds"] = round(time.monotonic() - started, 1)
+            summary["postgres"] = fleet.state.version
+            return summary
+    finally:
+        if not options.keep:
+            _clean(directory, fresh=fresh)
+
+
+def _on_fleet(
+    fleet: Fleet, options: DemoOptions, graph: Graph, step: Callable[[str, int, int], None]
+) -> dict[str, Any]:
+    done = 0
+
+    def laid(what: str) -> None:
+        nonlocal done
+        done += 1
+        step(f"lay out {what}", done, options.buckets + len(fleet.shards) + 1)
+
+    initialise(embedded_plan(fleet, buckets=options.buckets), progress=laid)
+    timings = Timings()
+    tenants = _tenants(fleet, options, timings, step)
+    with Router(fleet.catalog_conninfo(), application="tenantry-demo") as router:
+        for number, tenant in enumerate(tenants, start=1):
+            write_graph(router, tenant, graph, timings)
+            step("write the graph of every tenant", number, len(tenants))
+        for number, tenant in enumerate(tenants, start=1):
+            read_graph_back(router, tenant, graph, timings)
+            step("read it back", number, len(tenants))
+        refused = show_refusals(router, fleet, tenants)
+        where = [_where(router, tenant) for tenant in tenants]
+    return {
+        "graph": {"source": graph.source, "tasks": len(graph.names), "edges": len(graph.edges)},
+        "tenants": where,
+        "operations": timings.rows(),
+        "rows_per_shard": _rows(fleet),
+        "refused": refused,
+        "directory": str(fleet.directory),
+    }
+
+
+def _tenants(
+    fleet: Fleet, options: DemoOptions, timings: Timings, step: Callable[[str, int, int], None]
+) -> list[DemoTenant]:
+    made = []
+    for number in range(1, options.tenants + 1):
+        tenant = mint_tenant(f"tenant-{number:02d}", uuid4())
+        with timings.of("create a tenant"):
+            create(fleet.catalog_conninfo(OPERATOR), tenant.name, str(tenant.key))
+        made.append(tenant)
+        step("create tenants", number, options.tenants)
+    return made
+
+
+def _where(router: Router, tenant: DemoTenant) -> dict[str, Any]:
+    placement = router.where(tenant=tenant.key)
+    return {
+        "tenant": tenant.name,
+        "key": str(tenant.key),
+        "bucket": placement.schema,
+        "shard": router.map.shards[placement.shard].name,
+    }
+
+
+def _rows(fleet: Fleet) -> list[dict[str, Any]]:
+    with Router(fleet.catalog_conninfo(OPERATOR), application="tenantry-demo") as operator:
+        counted = operator.scatter(Query(_ROWS))
+    names = ("tenants", "agents", "tasks", "edges")
+    return [
+        {"shard": shard, **dict(zip(names, rows[0], strict=True))}
+        for shard, rows in sorted(counted.rows.items())
+    ]
+
+
+def _clean(directory: Path, *, fresh: bool) -> None:
+    if (directory / "fleet.toml").exists():
+        Fleet.load(directory).discard()
+    if fresh and directory.exists():
+        shutil.rmtree(directory)

@@ -1,0 +1,41 @@
+"""How long each kind of operation took."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from contextlib import contextmanager
+from statistics import quantiles
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Timings:
+    """Durations by kind."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, list[float]] = defaultdict(list)
+
+    @contextmanager
+    def of(self, kind: str) -> Iterator[None]:
+        """Time one operation; one that fails is not counted."""
+        started = time.perf_counter()
+        yield
+        self._taken[kind].append(time.perf_counter() - started)
+
+    def rows(self) -> list[dict[str, str | int | float]]:
+        """Return kind, count, and p50 and p99 in milliseconds."""
+        rows: list[dict[str, str | int | float]] = []
+        for kind, taken in self._taken.items():
+            cuts = quantiles(taken, n=100) if len(taken) > 1 else [taken[0]] * 99
+            rows.append(
+                {
+                    "operation": kind,
+                    "count": len(taken),
+                    "p50_ms": round(cuts[49] * 1000, 2),
+                    "p99_ms": round(cuts[98] * 1000, 2),
+                }
+            )
+        return rows

@@ -1,0 +1,141 @@
+"""What the facts mean: pure. Each finding names the object, what is wrong, and what to do next."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tenantry_ops.doctor.facts import FleetFacts, NodeFacts, ShardFacts
+
+_POLICIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it must be."""
+
+    object: str
+    problem: str
+    next: str
+
+
+def examine(facts: FleetFacts) -> list[Finding]:
+    """Return everything that is wrong with a fleet; nothing when it is healthy."""
+    return [
+        *_nodes(facts),
+        *_placement(facts),
+        *(found for shard in facts.shards.values() for found in _isolation(shard)),
+        *_schema(facts),
+        *_routers(facts),
+    ]
+
+
+def _nodes(facts: FleetFacts) -> Iterator[Finding]:
+    by_shard: dict[str, list[NodeFacts]] = defaultdict(list)
+    for node in facts.nodes:
+        by_shard[node.shard].append(node)
+        if node.error is not None:
+            yield Finding(
+                f"node {node.node}",
+                f"does not answer: {node.error}",
+                "start it, or take it out of tenantry.nodes",
+            )
+    for shard in facts.map.shards.values():
+        if not shard.nodes:
+            yield Finding(f"shard {shard.name}", "has no nodes", "add one to tenantry.nodes")
+    for name, nodes in by_shard.items():
+        answering = [it for it in nodes if it.error is None]
+        writable = [it for it in answering if not it.in_recovery and not it.read_only]
+        if len(writable) != 1:
+            names = ", ".join(it.node for it in writable) or "none"
+            yield Finding(
+                f"shard {name}",
+                f"has {len(writable)} writable primaries ({names}) instead of one",
+                "promote a replica, or stop the node that must not be primary",
+            )
+        if len({it.system_identifier for it in answering}) > 1:
+            yield Finding(
+                f"shard {name}",
+                "lists nodes of different clusters",
+                "correct tenantry.nodes: a replica has its primary's system identifier",
+            )
+
+
+def _placement(facts: FleetFacts) -> Iterator[Finding]:
+    serving = Counter(
+        schema
+        for shard in facts.shards.values()
+        for schema, usable in shard.served.items()
+        if usable
+    )
+    expected = {}
+    for placement in facts.map.placements():
+        expected[placement.schema] = placement.shard
+        shard = facts.shards.get(placement.shard)
+        if shard is not None and not shard.served.get(placement.schema, False):
+            why = "may not be used by" if placement.schema in shard.served else "is not there for"
+            yield Finding(
+                f"bucket {placement.schema}",
+                f"{why} the application on shard {shard.name}",
+                "finish the move that it is part of, or restore the schema and its grant",
+            )
+        if serving[placement.schema] > 1:
+            yield Finding(
+                f"bucket {placement.schema}",
+                f"is served by {serving[placement.schema]} shards at once",
+                f"revoke USAGE on it from tenantry_app everywhere but on shard {placement.shard}",
+            )
+    for schema in sorted(set(serving) - set(expected)):
+        yield Finding(
+            f"bucket {schema}",
+            "may be used by the application, but is not in the map",
+            "revoke USAGE on it from tenantry_app, or run `tenantry init` to its end",
+        )
+
+
+def _isolation(shard: ShardFacts) -> Iterator[Finding]:
+    for table in shard.tables:
+        if not table.forced or table.policies < _POLICIES:
+            yield Finding(
+                f"table {table.schema}.{table.table} on {shard.name}",
+                "row-level security is not forced, or its policies are missing",
+                "ALTER TABLE … ENABLE, FORCE ROW LEVEL SECURITY; see `tenantry schema diff`",
+            )
+    for role, (superuser, bypass, createrole, replication) in shard.roles.items():
+        if superuser or bypass or createrole or replication:
+            yield Finding(
+                f"role {role} on {shard.name}",
+                "can step around row-level security",
+                "ALTER ROLE … NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOREPLICATION",
+            )
+    if shard.parents_open:
+        yield Finding(
+            f"schema fleet on {shard.name}",
+            "the application may use the parents",
+            "REVOKE USAGE ON SCHEMA fleet FROM tenantry_app, PUBLIC",
+        )
+
+
+def _schema(facts: FleetFacts) -> Iterator[Finding]:
+    if facts.schema is None:
+        return
+    for name in facts.schema.behind:
+        yield Finding(
+            f"schema of {name}",
+            f"is at revision {facts.schema.revisions[name]}",
+            "run `tenantry migrate`",
+        )
+
+
+def _routers(facts: FleetFacts) -> Iterator[Finding]:
+    for application, host, pid, version in facts.routers:
+        if version < facts.map.version:
+            yield Finding(
+                f"router {application} ({host}, pid {pid})",
+                f"holds map version {version} of {facts.map.version}",
+                "wait one poll interval; if it stays, check that it reaches the catalog",
+            )

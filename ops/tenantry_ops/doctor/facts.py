@@ -1,0 +1,132 @@
+"""What the doctor asks of every node: facts without a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from tenantry.conninfo import parse, primary_conninfo
+from tenantry_ops.cluster import read_places
+from tenantry_ops.locking import connect
+from tenantry_ops.migrate import SchemaState, schema_state
+from tenantry_schema.errors import ShardUnavailable
+from tenantry_schema.naming import APP, READ
+from tenantry_schema.sql import load
+
+if TYPE_CHECKING:
+    from tenantry.map import Map, Node
+
+_NODE = """
+SELECT (SELECT system_identifier::text FROM pg_control_system()), pg_is_in_recovery(),
+    current_setting('transaction_read_only') = 'on'
+"""
+_ROLES = """
+SELECT rolname, rolsuper, rolbypassrls, rolcreaterole, rolreplication
+FROM pg_roles WHERE rolname = ANY (%s)
+"""
+_ROUTERS = """
+SELECT application, host, pid, map_version FROM tenantry.routers
+WHERE seen_at > now() - interval '1 minute'
+"""
+
+
+@dataclass(slots=True)
+class NodeFacts:
+    """One node: why it does not answer, or who it says it is."""
+
+    shard: str
+    node: str
+    error: str | None = None
+    system_identifier: str | None = None
+    in_recovery: bool = False
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """One table of a bucket on a shard's primary."""
+
+    schema: str
+    table: str
+    forced: bool
+    policies: int
+
+
+@dataclass(slots=True)
+class ShardFacts:
+    """What a shard's primary serves.
+
+    :ivar served: bucket schemas -> whether the application's role may use them
+    """
+
+    name: str
+    served: dict[str, bool] = field(default_factory=dict)
+    tables: list[TableFacts] = field(default_factory=list)
+    roles: dict[str, tuple[bool, bool, bool, bool]] = field(default_factory=dict)
+    parents_open: bool = False
+
+
+@dataclass(slots=True)
+class FleetFacts:
+    """Everything that was asked."""
+
+    map: Map
+    nodes: list[NodeFacts]
+    shards: dict[int, ShardFacts]
+    schema: SchemaState | None
+    routers: list[tuple[str, str, int, int]]
+
+
+def gather_facts(catalog: str) -> FleetFacts:
+    """Ask the catalog, every node and every primary.
+
+    :raises CatalogUnavailable: when the catalog does not answer or holds no fleet
+    """
+    places = read_places(catalog)
+    given = parse(catalog)
+    nodes = [
+        _node(shard.name, node, primary_conninfo(given, [node], "tenantry-doctor"))
+        for shard in places.map.shards.values()
+        for node in shard.nodes
+    ]
+    shards: dict[int, ShardFacts] = {}
+    for place in places.shards:
+        try:
+            with psycopg.connect(place.conninfo, autocommit=True) as conn:
+                shards[place.id] = _shard(conn, place.name)
+        except psycopg.OperationalError:
+            continue
+    schema = schema_state(catalog) if len(shards) == len(places.shards) else None
+    with connect(catalog) as conn:
+        routers = [tuple(row) for row in conn.execute(_ROUTERS)]
+    return FleetFacts(places.map, nodes, shards, schema, routers)  # type: ignore[arg-type]
+
+
+def _node(shard: str, node: Node, conninfo: str) -> NodeFacts:
+    facts = NodeFacts(shard, node.name)
+    try:
+        # The role is what is asked, so any is welcome.
+        with psycopg.connect(conninfo, target_session_attrs="any", connect_timeout=5) as conn:
+            row = conn.execute(_NODE).fetchone()
+    except psycopg.OperationalError as error:
+        facts.error = (str(error).splitlines() or ["no reason was given"])[0]
+        return facts
+    if row is None:
+        raise ShardUnavailable(f"node {node.name} did not say who it is")
+    facts.system_identifier, facts.in_recovery, facts.read_only = row
+    return facts
+
+
+def _shard(conn: psycopg.Connection[tuple[object, ...]], name: str) -> ShardFacts:
+    facts = ShardFacts(name)
+    for schema, usable in conn.execute(load("served_buckets"), (APP,)):
+        facts.served[str(schema)] = bool(usable)
+    for schema, table, forced, policies in conn.execute(load("bucket_tables")):
+        facts.tables.append(TableFacts(str(schema), str(table), bool(forced), int(str(policies))))
+    for role, *attributes in conn.execute(_ROLES, ([APP, READ],)):
+        facts.roles[str(role)] = tuple(bool(it) for it in attributes)  # type: ignore[assignment]
+    row = conn.execute("SELECT has_schema_privilege(%s, 'fleet', 'USAGE')", (APP,)).fetchone()
+    facts.parents_open = row == (True,)
+    return facts

@@ -107,7 +107,7 @@ def json_graph(path: Path) -> Graph:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidConfig(f"--graph {str(path)[:200]!r} cannot be read: {error}") from error
     if not isinstance(found, dict) or not found:
         raise InvalidConfig(f'{path}: expected an object such as {{"a": ["b"], "b": []}}')

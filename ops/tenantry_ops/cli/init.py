@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,8 +10,15 @@ from rich.progress import Progress
 
 from tenantry.conninfo import parse
 from tenantry.map import Node, Shard
-from tenantry_ops.cli.output import DEFAULT_DIRECTORY, AsJson, Catalog, Directory, console, errors
-from tenantry_ops.cli.output import print_json
+from tenantry_ops.cli.output import (
+    DEFAULT_DIRECTORY,
+    AsJson,
+    Catalog,
+    Directory,
+    console,
+    errors,
+    print_json,
+)
 from tenantry_ops.fleet import Fleet
 from tenantry_ops.initialise import InitPlan, embedded_plan, initialise
 from tenantry_schema.errors import InvalidConfig

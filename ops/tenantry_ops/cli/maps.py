@@ -6,8 +6,15 @@ from collections import Counter
 
 import typer
 
-from tenantry_ops.cli.output import AsJson, Catalog, Directory, catalog_of, console, print_json
-from tenantry_ops.cli.output import print_rows
+from tenantry_ops.cli.output import (
+    AsJson,
+    Catalog,
+    Directory,
+    catalog_of,
+    console,
+    print_json,
+    print_rows,
+)
 from tenantry_ops.cluster import read_places
 
 app = typer.Typer(help="Show where buckets are placed.", no_args_is_help=True)

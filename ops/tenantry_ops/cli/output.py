@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from tenantry.conninfo import parse
+from tenantry_ops.cli.console import console, errors
 from tenantry_ops.fleet import Fleet
 from tenantry_schema.errors import InvalidConfig
 from tenantry_schema.naming import OPERATOR
@@ -18,8 +19,17 @@ from tenantry_schema.naming import OPERATOR
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-console = Console()
-errors = Console(stderr=True)
+__all__ = [
+    "DEFAULT_DIRECTORY",
+    "AsJson",
+    "Catalog",
+    "Directory",
+    "catalog_of",
+    "console",
+    "errors",
+    "print_json",
+    "print_rows",
+]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Directory = Annotated[
@@ -65,6 +75,8 @@ def catalog_of(catalog: str | None, directory: Path | None, user: str = OPERATOR
     :raises InvalidConfig: when neither is there
     """
     if catalog is not None:
+        # libpq's own complaint would quote the part that it cannot read, which may be a password.
+        parse(catalog)
         return catalog
     place = directory or DEFAULT_DIRECTORY
     if (place / "fleet.toml").exists():

@@ -1,0 +1,85 @@
+"""A group that knows its commands by name and imports only the one that is called.
+
+``tenantry --help`` must not pay for SQLAlchemy, Alembic and the drivers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
+
+if TYPE_CHECKING:
+    import click
+
+
+class Lazy(NamedTuple):
+    """A command: the module that has it, its name there, and its line in the list."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS: dict[str, Lazy] = {
+    "demo": Lazy(
+        "tenantry_ops.cli.demo",
+        "demo",
+        "Start two shards, route real work over them, and show what Postgres refuses.",
+    ),
+    "fleet": Lazy(
+        "tenantry_ops.cli.fleet", "app", "Run real Postgres servers without installing any."
+    ),
+    "init": Lazy(
+        "tenantry_ops.cli.init",
+        "init",
+        "Create the catalog, migrate every shard and lay out the buckets.",
+    ),
+    "migrate": Lazy(
+        "tenantry_ops.cli.migrate", "migrate", "Upgrade the catalog, one canary shard, the others."
+    ),
+    "doctor": Lazy(
+        "tenantry_ops.cli.doctor",
+        "doctor",
+        "Check nodes, placement, isolation and schema; exit with 1 when something is wrong.",
+    ),
+    "tenants": Lazy("tenantry_ops.cli.tenants", "app", "Create, list and find tenants."),
+    "agents": Lazy("tenantry_ops.cli.agents", "app", "Mint agent ids, and say where they lead."),
+    "map": Lazy("tenantry_ops.cli.maps", "app", "Show where buckets are placed."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """The root of the command line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        """Return the names in the order in which a new user needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Return what the list of commands shows of one."""
+        found = COMMANDS.get(cmd_name)
+        return None if found is None else TyperCommand(cmd_name, help=found.summary)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Import the command that is called."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, None if name is None else load(name), rest
+
+
+def load(name: str) -> click.Command:
+    """Import a command by its name."""
+    found = COMMANDS[name]
+    target = getattr(import_module(found.module), found.attribute)
+    holder = typer.Typer(add_completion=False)
+    if isinstance(target, typer.Typer):
+        holder.add_typer(target, name=name)
+    else:
+        holder.command(name)(target)
+    command: click.Command = get_group(holder).commands[name]
+    return command

@@ -17,6 +17,7 @@ from psycopg.pq import ExecStatus, TransactionStatus
 
 from tenantry.errors import OutcomeUnknown
 from tenantry.prepared import BucketStatements
+from tenantry.watchdog import Shuttable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,17 +32,10 @@ if TYPE_CHECKING:
 _LOOK_S = 0.1
 
 
-class Guarded(Protocol):
+class Guarded(Shuttable, Protocol):
     """What the watchdog needs of a connection."""
 
     lease: int
-
-    @property
-    def closed(self) -> bool:
-        """Whether the connection is closed."""
-
-    def fileno(self) -> int:
-        """Return the socket's descriptor."""
 
 
 class _Truthful(psycopg.BaseConnection[Any]):

@@ -22,6 +22,7 @@ from tenantry.catalog import heartbeat, load_map, map_version
 from tenantry.conninfo import catalog_conninfo, parse, shown
 from tenantry.drive import drive
 from tenantry.errors import CatalogUnavailable
+from tenantry.watchdog import shut
 from tenantry_schema.naming import MAP_CHANNEL
 
 if TYPE_CHECKING:
@@ -40,9 +41,9 @@ class MapFollower:
         self._conninfo = catalog_conninfo(self.given, settings.application)
         self._map: Map | None = None
         self._reloading = threading.Lock()
-        self._wake, self._waker = socket.socketpair()
         self._stopped = False
         self._thread: threading.Thread | None = None
+        self._following: psycopg.Connection[Any] | None = None
         self.router_id: UUID = uuid4()
 
     @property
@@ -62,6 +63,8 @@ class MapFollower:
         :raises CatalogUnavailable: when the catalog does not answer, or holds no fleet
         """
         self.reload()
+        self._wake, self._waker = socket.socketpair()
+        self._stopped = False
         self._thread = threading.Thread(target=self._run, name="tenantry-follow", daemon=True)
         self._thread.start()
 
@@ -69,6 +72,10 @@ class MapFollower:
         """Stop following and wait for the thread."""
         self._stopped = True
         self._waker.send(b"\0")
+        following = self._following
+        if following is not None:
+            # A catalog that does not answer must not hold the closing up.
+            shut(following)
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -125,6 +132,7 @@ class MapFollower:
                 with self._connect() as conn:
                     conn.execute(f"LISTEN {MAP_CHANNEL}")
                     pause = 0.1
+                    self._following = conn
                     self._follow(conn)
             except (CatalogUnavailable, psycopg.Error) as error:
                 if not self._stopped:
@@ -148,16 +156,15 @@ class MapFollower:
                 pass
 
     def _beat(self, conn: psycopg.Connection[Any]) -> None:
-        drive(
-            conn,
-            heartbeat(
-                self.router_id,
-                application=self._settings.application,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                version=self.current.version,
-            ),
+        beat = heartbeat(
+            self.router_id,
+            application=self._settings.application,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=self.current.version,
         )
+        with conn.transaction():
+            drive(conn, beat)
 
     def _sleep(self, seconds: float, conn: psycopg.Connection[Any] | None = None) -> None:
         readers = [self._wake.fileno()] if conn is None else [self._wake.fileno(), conn.fileno()]

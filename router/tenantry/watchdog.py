@@ -13,12 +13,23 @@ import os
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from tenantry.connection import Guarded
 
 _TICK_S = 0.05
+
+
+class Shuttable(Protocol):
+    """What can be shut: anything with a socket."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed already."""
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
 
 
 class Alarm:
@@ -90,7 +101,7 @@ class Watchdog:
             time.sleep(_TICK_S)
 
 
-def shut(conn: Guarded) -> None:
+def shut(conn: Shuttable) -> None:
     """Shut the socket of a connection without sending anything, and without closing its descriptor.
 
     The owner sees the end of the stream and closes; closing here could hand the descriptor's number

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from pathlib import Path  # noqa: TC003  typer reads annotations when it runs
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -12,15 +11,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from tenantry_ops.cli.output import AsJson, console, errors, print_json, print_rows
 from tenantry_ops.demo import DemoOptions, run_demo
 
-if TYPE_CHECKING:
-    from types import FrameType
-
 
 def demo(
+    *,
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Folder for the fleet; default a temporary one.")
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the fleet's folder.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the fleet, running.")] = False,
     graph: Annotated[
         str, typer.Option(help="installed, debian, or a JSON file {name: [needed, …]}.")
     ] = "installed",
@@ -30,7 +27,6 @@ def demo(
 ) -> None:
     """Start two shards, route real work over them, and show what Postgres refuses."""
     options = DemoOptions(directory, keep, graph, tenants, buckets)
-    signal.signal(signal.SIGTERM, _interrupt)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=errors, transient=True) as progress:
         bar = progress.add_task("start")
@@ -38,15 +34,24 @@ def demo(
         def step(phase: str, done: int, of: int) -> None:
             progress.update(bar, description=phase, completed=done, total=of)
 
-        summary = run_demo(options, step)
+        try:
+            summary = run_demo(options, step)
+        except SystemExit:
+            errors.print(
+                "stopped; the fleet is kept" if keep else "stopped; nothing is left behind"
+            )
+            raise
     if as_json:
         print_json(summary)
     else:
         _print(summary)
     if keep:
+        place = summary["directory"]
         errors.print(
-            f"The fleet is kept: `tenantry fleet up --dir {summary['directory']}` starts it again, "
-            "`tenantry fleet down --remove` removes it."
+            f"The fleet runs on. Look at it:\n  tenantry doctor --dir {place}\n"
+            f"  tenantry tenants list --dir {place}\n  tenantry map show --dir {place}\n"
+            f"Remove it:\n  tenantry fleet down --remove --dir {place}",
+            soft_wrap=True,
         )
 
 
@@ -61,7 +66,3 @@ def _print(summary: dict[str, Any]) -> None:
     print_rows(summary["operations"], as_json=False, title="Operations")
     print_rows(summary["rows_per_shard"], as_json=False, title="Rows per shard")
     print_rows(summary["refused"], as_json=False, title="What Postgres refused")
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt

@@ -25,6 +25,7 @@ from tenantry_schema.errors import InvalidConfig
 
 
 def init(
+    *,
     catalog: Catalog = None,
     directory: Directory = None,
     shard: Annotated[

@@ -28,26 +28,26 @@ def show_refusals(router: Router, fleet: Fleet, tenants: list[DemoTenant]) -> li
 
     :raises TenantryError: when something was not refused
     """
-    mine, other = tenants[0], tenants[1]
-    home = router.where(tenant=mine.key)
+    mine, other = _neighbours(router, tenants)
+    home = router.where(tenant=mine)
     placements = list(router.map.placements())
-    neighbour = next(it for it in placements if it.shard == home.shard and it != home)
+    elsewhere = next(it for it in placements if it.shard == home.shard and it != home)
     foreign_shard = next(it.shard for it in placements if it.shard != home.shard)
     nobody = uuid4()
     return [
         _refused(
             "write a task into another bucket of the tenant's shard",
-            lambda: _stray(router, fleet, home.shard, neighbour, mine.key),
+            lambda: _stray(router, fleet, home.shard, elsewhere, mine),
             psycopg.errors.ForeignKeyViolation,
         ),
         _refused(
             "write to the tenant's bucket on a shard that does not serve it",
-            lambda: _stray(router, fleet, foreign_shard, home, mine.key),
+            lambda: _stray(router, fleet, foreign_shard, home, mine),
             psycopg.errors.UndefinedTable,
         ),
         _refused(
-            "write a task for another tenant",
-            lambda: _write(router, mine.key, other.key),
+            "write a task for another tenant of the same bucket",
+            lambda: _write(router, mine, other),
             psycopg.errors.InsufficientPrivilege,
         ),
         _refused(
@@ -55,8 +55,24 @@ def show_refusals(router: Router, fleet: Fleet, tenants: list[DemoTenant]) -> li
             lambda: _write(router, nobody, nobody),
             UnknownTenant,
         ),
-        _nothing_foreign(router, mine.key, other.key),
+        _refused(
+            "read all tenants' tasks through the parent",
+            lambda: _read_parent(router, mine),
+            psycopg.errors.InsufficientPrivilege,
+        ),
+        _nothing_foreign(router, mine, other),
     ]
+
+
+def _neighbours(router: Router, tenants: list[DemoTenant]) -> tuple[UUID, UUID]:
+    """Return two tenants of one bucket: only there is row-level security all that parts them."""
+    homes: dict[int, UUID] = {}
+    for tenant in tenants:
+        bucket = router.where(tenant=tenant.key).bucket
+        if bucket in homes:
+            return homes[bucket], tenant.key
+        homes[bucket] = tenant.key
+    raise TenantryError("no two tenants of the demo share a bucket: give it more tenants")
 
 
 def _refused(asked: str, ask: Callable[[], None], expected: type[Exception]) -> dict[str, str]:
@@ -80,10 +96,21 @@ def _write(router: Router, tenant: UUID, owner: UUID) -> None:
         conn.execute(_TASK, (owner, uuid4()))
 
 
-def _nothing_foreign(router: Router, tenant: UUID, other: UUID) -> dict[str, str]:
-    asked = "read another tenant's tasks"
+def _read_parent(router: Router, tenant: UUID) -> None:
     with router.connection(tenant=tenant) as conn:
-        rows = conn.execute("SELECT id FROM tasks WHERE tenant_id = %s", (other,)).fetchall()
-    if rows:
-        raise TenantryError(f"it was possible to {asked}: {len(rows)} rows")
-    return {"asked": asked, "answer": "0 rows"}
+        conn.execute("SELECT count(*) FROM fleet.tasks")
+
+
+def _nothing_foreign(router: Router, tenant: UUID, other: UUID) -> dict[str, str]:
+    asked = "read the tasks of another tenant of the same bucket"
+    there = _count(router, other, other)
+    seen = _count(router, tenant, other)
+    if seen or not there:
+        raise TenantryError(f"{asked}: {seen} of {there} rows were seen, expected none of some")
+    return {"asked": asked, "answer": f"0 of {there} rows"}
+
+
+def _count(router: Router, tenant: UUID, owner: UUID) -> int:
+    with router.connection(tenant=tenant) as conn:
+        row = conn.execute("SELECT count(*) FROM tasks WHERE tenant_id = %s", (owner,)).fetchone()
+    return 0 if row is None else int(row[0])

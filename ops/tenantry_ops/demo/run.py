@@ -8,17 +8,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from tenantry import Query, Router
 from tenantry_ops.demo.graph import read_graph
+from tenantry_ops.demo.interrupts import Interrupts
 from tenantry_ops.demo.refusals import show_refusals
 from tenantry_ops.demo.timings import Timings
-from tenantry_ops.demo.work import mint_tenant, read_graph_back, write_graph
+from tenantry_ops.demo.work import mint_tenants, read_graph_back, write_graph
 from tenantry_ops.fleet import Fleet
 from tenantry_ops.initialise import embedded_plan, initialise
 from tenantry_ops.tenants import create
-from tenantry_schema.errors import AlreadyExists, InvalidConfig
+from tenantry_schema.errors import InvalidConfig
 from tenantry_schema.naming import OPERATOR
 
 if TYPE_CHECKING:
@@ -60,25 +60,56 @@ class DemoOptions:
 def run_demo(options: DemoOptions, step: Callable[[str, int, int], None]) -> dict[str, Any]:
     """Run the demo; return its summary.
 
+    SIGINT and SIGTERM end it between two steps with :class:`SystemExit`; nothing is left behind.
+
     :param step: told of the phase, how much of it is done, and how much there is
+    :raises InvalidConfig: for a folder that cannot be used
+    :raises TenantryError: when something that must be refused was not
     """
     graph = read_graph(options.graph)
+    made = options.directory is None or not options.directory.exists()
+    directory = _folder(options.directory)
     started = time.monotonic()
-    directory = options.directory or Path(tempfile.mkdtemp(prefix="tenantry-demo-"))
-    fresh = not directory.exists() or not any(directory.iterdir())
-    if not fresh and (directory / "fleet.toml").exists():
-        raise AlreadyExists(f"{directory} holds a fleet already: name an empty folder with --dir")
+    with Interrupts() as interrupts:
+
+        def checked(phase: str, done: int, of: int) -> None:
+            interrupts.check()
+            step(phase, done, of)
+
+        try:
+            summary = _run(directory, options, graph, checked)
+        finally:
+            interrupts.shield()
+            if not options.keep:
+                _clean(directory, made=made)
+    summary["seconds"] = round(time.monotonic() - started, 1)
+    return summary
+
+
+def _folder(given: Path | None) -> Path:
+    if given is None:
+        return Path(tempfile.mkdtemp(prefix="tenantry-demo-"))
+    if given.exists() and (not given.is_dir() or any(given.iterdir())):
+        raise InvalidConfig(
+            f"{given} is not an empty folder: name another one with --dir; a fleet in it is "
+            "removed with `tenantry fleet down --remove`"
+        )
+    return given.absolute()
+
+
+def _run(
+    directory: Path, options: DemoOptions, graph: Graph, step: Callable[[str, int, int], None]
+) -> dict[str, Any]:
+    fleet = Fleet.up(directory, tied=not options.keep, progress=lambda phase: step(phase, 0, 1))
     try:
-        with Fleet.up(
-            directory, tied=not options.keep, progress=lambda it: step(it, 0, 1)
-        ) as fleet:
-            summary = _on_fleet(fleet, options, graph, step)
-            summary["seconds"] = round(time.monotonic() - started, 1)
-            summary["postgres"] = fleet.state.version
-            return summary
+        return {
+            "postgres": fleet.state.version,
+            "directory": str(fleet.directory),
+            **_on_fleet(fleet, options, graph, step),
+        }
     finally:
         if not options.keep:
-            _clean(directory, fresh=fresh)
+            fleet.down()
 
 
 def _on_fleet(
@@ -96,8 +127,8 @@ def _on_fleet(
     tenants = _tenants(fleet, options, timings, step)
     with Router(fleet.catalog_conninfo(), application="tenantry-demo") as router:
         for number, tenant in enumerate(tenants, start=1):
-            write_graph(router, tenant, graph, timings)
-            step("write the graph of every tenant", number, len(tenants))
+            for _ in write_graph(router, tenant, graph, timings):
+                step("write the graph of every tenant", number, len(tenants))
         for number, tenant in enumerate(tenants, start=1):
             read_graph_back(router, tenant, graph, timings)
             step("read it back", number, len(tenants))
@@ -109,21 +140,18 @@ def _on_fleet(
         "operations": timings.rows(),
         "rows_per_shard": _rows(fleet),
         "refused": refused,
-        "directory": str(fleet.directory),
     }
 
 
 def _tenants(
     fleet: Fleet, options: DemoOptions, timings: Timings, step: Callable[[str, int, int], None]
 ) -> list[DemoTenant]:
-    made = []
-    for number in range(1, options.tenants + 1):
-        tenant = mint_tenant(f"tenant-{number:02d}", uuid4())
+    tenants = mint_tenants(options.tenants, options.buckets)
+    for number, tenant in enumerate(tenants, start=1):
         with timings.of("create a tenant"):
             create(fleet.catalog_conninfo(OPERATOR), tenant.name, str(tenant.key))
-        made.append(tenant)
         step("create tenants", number, options.tenants)
-    return made
+    return tenants
 
 
 def _where(router: Router, tenant: DemoTenant) -> dict[str, Any]:
@@ -146,8 +174,8 @@ def _rows(fleet: Fleet) -> list[dict[str, Any]]:
     ]
 
 
-def _clean(directory: Path, *, fresh: bool) -> None:
+def _clean(directory: Path, *, made: bool) -> None:
     if (directory / "fleet.toml").exists():
         Fleet.load(directory).discard()
-    if fresh and directory.exists():
-        shutil.rmtree(directory)
+    if made:
+        shutil.rmtree(directory, ignore_errors=True)

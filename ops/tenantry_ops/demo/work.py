@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy import func, select
 
 from tenantry.ids import mint_agent_id
+from tenantry.keys import POSITIONS, position
 from tenantry_schema.errors import TenantryError
 from tenantry_schema.models import Agent, Task, TaskEdge
 from tenantry_schema.query import Query
@@ -49,28 +50,47 @@ class DemoTenant:
     agent: UUID
 
 
-def mint_tenant(name: str, key: UUID) -> DemoTenant:
-    """Return a tenant with a newly minted agent id."""
-    return DemoTenant(name, key, mint_agent_id(key))
+def mint_tenants(count: int, buckets: int) -> list[DemoTenant]:
+    """Return tenants with newly minted keys and agents; the last shares a bucket with the first.
+
+    :param buckets: into how many equal ranges the hash space is cut
+    """
+
+    def bucket(key: UUID) -> int:
+        return position(key) * buckets // POSITIONS
+
+    keys = [uuid.uuid4() for _ in range(count)]
+    # Two tenants of one bucket are parted by row-level security alone, which is to be shown.
+    while bucket(keys[-1]) != bucket(keys[0]):
+        keys[-1] = uuid.uuid4()
+    return [
+        DemoTenant(f"tenant-{number:02d}", key, mint_agent_id(key))
+        for number, key in enumerate(keys, start=1)
+    ]
 
 
-def write_graph(router: Router, tenant: DemoTenant, graph: Graph, timings: Timings) -> None:
-    """Write a tenant's agent, tasks and edges in routed transactions."""
+def write_graph(
+    router: Router, tenant: DemoTenant, graph: Graph, timings: Timings
+) -> Iterator[None]:
+    """Write a tenant's agent, tasks and edges in routed transactions; yield after each."""
 
     def agent() -> Work[None]:
         yield Query(_AGENT, (tenant.key, tenant.agent, f"{tenant.name}-agent"))
 
     with timings.of("write an agent"):
         router.run(agent, tenant=tenant.key)
+    yield
     unmet = dict.fromkeys(graph.names, 0)
     for name, _ in graph.edges:
         unmet[name] += 1
     for names in _batches(graph.names):
         with timings.of(f"write up to {_BATCH} tasks"):
             router.run(lambda names=names: _tasks(tenant, names, unmet), tenant=tenant.key)  # type: ignore[misc]
+        yield
     for edges in _batches(graph.edges):
         with timings.of(f"write up to {_BATCH} edges"):
             router.run(lambda edges=edges: _edges(tenant, edges), tenant=tenant.key)  # type: ignore[misc]
+        yield
 
 
 def read_graph_back(

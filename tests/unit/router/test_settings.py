@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+import tenantry
+from tenantry import AsyncRouter, Router
+from tenantry.conninfo import parse, primary_conninfo
+from tenantry.errors import InvalidConfig
+from tenantry.map import Node
+
+
+@pytest.mark.parametrize(
+    ("catalog", "options"),
+    [
+        (None, {}),
+        ("", {}),
+        ("host=x password=secret-word bad", {}),
+        ("postgresql://u:secret-word@[::1/", {}),
+        ("host=x\0y", {}),
+        ("host=x", {"deadline": -1}),
+        ("host=x", {"pool_size": 0}),
+        ("host=x", {"no_such": 1}),
+        (5, {}),
+    ],
+)
+def test_bad_settings_are_refused_without_a_secret(monkeypatch, catalog, options):
+    """Each has a named error, and none echoes a password."""
+    monkeypatch.delenv("TENANTRY_CATALOG", raising=False)
+    with pytest.raises(InvalidConfig) as caught:
+        Router(catalog, **options)
+    assert "secret-word" not in str(caught.value)
+
+
+def test_nodes_inherit_who_connects_but_not_where():
+    """User and password file come from the catalog's conninfo, hosts from the map."""
+    nodes = [Node("a", "h1", 1, "d"), Node("b", "h2", 2, "d")]
+    made = parse(primary_conninfo(parse("host=cat user=u passfile=/p sslmode=require"), nodes, "x"))
+    assert made["host"] == "h1,h2"
+    assert made["port"] == "1,2"
+    assert (made["user"], made["passfile"], made["sslmode"]) == ("u", "/p", "require")
+    assert made["target_session_attrs"] == "read-write"
+
+
+def test_nodes_of_a_shard_share_a_database():
+    """Two databases in one shard cannot become one connection string."""
+    with pytest.raises(InvalidConfig, match="share one database"):
+        primary_conninfo({}, [Node("a", "h", 1, "d"), Node("b", "h", 2, "e")], "x")
+
+
+def test_the_doors_have_the_same_signatures():
+    """What one colour takes, the other takes."""
+    for name, method in inspect.getmembers(Router, inspect.isfunction):
+        if not name.startswith("_"):
+            other = getattr(AsyncRouter, name)
+            assert list(inspect.signature(method).parameters.values()) == list(
+                inspect.signature(other).parameters.values()
+            ), name
+
+
+def test_everything_exported_is_there():
+    """``__all__`` is sorted, complete and importable."""
+    assert sorted(tenantry.__all__) == tenantry.__all__
+    assert all(hasattr(tenantry, name) for name in tenantry.__all__)

@@ -9,7 +9,8 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from tenantry import AsyncRouter, OutcomeUnknown, UnknownAgent, mint_agent_id
+from tenantry import AsyncRouter, OutcomeUnknown, Router, UnknownAgent, mint_agent_id
+from tenantry_schema.naming import OPERATOR
 
 AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, %s)"
 # A standby that does not exist: COMMIT waits until it is cancelled.
@@ -94,11 +95,13 @@ async def test_a_cancelled_task_does_not_cancel_its_commit(hanging, laid_out, te
     hanging.execute("SELECT pg_terminate_backend(%s)", (pid,))
 
 
-def test_a_refused_commit_is_not_unknown(router, tenant):
+def test_a_refused_commit_is_not_unknown(laid_out, tenant):
     """A deferred constraint refuses at COMMIT: that is a definite answer."""
-    with pytest.raises(psycopg.errors.UniqueViolation), router.connection(tenant=tenant) as conn:
-        conn.execute("CREATE TEMP TABLE once (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
-        conn.execute("INSERT INTO pg_temp.once VALUES (1), (1)")
+    with Router(laid_out.catalog_conninfo(OPERATOR)) as operator:
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            with operator.connection(tenant=tenant) as conn:
+                conn.execute("CREATE TEMP TABLE once (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+                conn.execute("INSERT INTO pg_temp.once VALUES (1), (1)")
 
 
 def test_nothing_is_there_after_a_rollback(router, tenant):

@@ -1,0 +1,161 @@
+"""The name is the fence: a bucket is moved by hand under running writers (design, section 3)."""
+
+from __future__ import annotations
+
+import threading
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tenantry import BucketMoved, Query, Router, mint_agent_id
+from tenantry.catalog import load_map
+from tenantry.catalog_writes import place_bucket
+from tenantry.drive import drive
+from tenantry_ops.cluster import read_places
+from tenantry_schema.layout import Layout, bucket_statements
+from tenantry_schema.models import Base
+from tenantry_schema.naming import APP, OPERATOR
+
+TABLES = ("tenants", "agents")
+LOCKED = ("agents", "tenants")  # children before parents: the order in which writers take them
+WRITERS = 4
+
+
+def insert(tenant, agent):
+    yield Query("INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, 'a')", (tenant, agent))
+
+
+class HandMover:
+    """Moves a bucket as an operator would with psql."""
+
+    def __init__(self, fleet):
+        self.catalog = fleet.catalog_conninfo(OPERATOR)
+
+    def move(self, number, now):
+        places = read_places(self.catalog)
+        home = places.map.of_bucket(number)
+        source = next(it for it in places.shards if it.id == home.shard)
+        target = next(it for it in places.shards if it.id != home.shard)
+        with psycopg.connect(target.conninfo) as there, psycopg.connect(source.conninfo) as here:
+            self.make(there, home.schema, number, now)
+            self.take(here, home.schema)
+            copied = {name: self.read(here, home.schema, name) for name in TABLES}
+            here.execute(
+                sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(
+                    sql.Identifier(home.schema), sql.Identifier(f"gone_{uuid4().hex[:8]}")
+                )
+            )
+            for name, (columns, rows) in copied.items():
+                self.write(there, home.schema, name, columns, rows)
+            here.commit()
+            there.execute(
+                sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(
+                    sql.Identifier(home.schema), sql.Identifier(APP)
+                )
+            )
+            there.commit()
+        with psycopg.connect(self.catalog) as conn:
+            version = drive(conn, load_map()).version
+            drive(conn, place_bucket(number, target.id, version=version))
+        return target.id
+
+    def make(self, conn, schema, number, now):
+        layout = Layout.from_metadata(Base.metadata)
+        conn.execute(sql.SQL(";").join(bucket_statements(layout, number, now=now)))
+        conn.execute(
+            sql.SQL("REVOKE USAGE ON SCHEMA {} FROM {}").format(
+                sql.Identifier(schema), sql.Identifier(APP)
+            )
+        )
+
+    def take(self, conn, schema):
+        names = sql.SQL(", ").join(sql.Identifier(schema, it) for it in LOCKED)
+        conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names))
+
+    def read(self, conn, schema, name):
+        cursor = conn.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(schema, name)))
+        return [it.name for it in cursor.description], cursor.fetchall()
+
+    def write(self, conn, schema, name, columns, rows):
+        statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+            sql.Identifier(schema, name),
+            sql.SQL(", ").join(map(sql.Identifier, columns)),
+            sql.SQL(", ").join(sql.Placeholder() * len(columns)),
+        )
+        for row in rows:
+            values = [psycopg.types.json.Jsonb(it) if isinstance(it, dict) else it for it in row]
+            conn.execute(statement, values)
+
+
+@pytest.fixture
+def now():
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC)
+
+
+def test_a_bucket_moves_under_writers_and_nothing_is_lost(laid_out, tenant, now):
+    """``run`` goes on at the new home; what was acknowledged is there, once, and nowhere else."""
+    written: list = []
+    failed: list = []
+    moved = threading.Event()
+    with Router(laid_out.catalog_conninfo(), poll_interval=30) as router:
+        before = router.where(tenant=tenant)
+
+        def write():
+            after = 0
+            while after < 20:
+                agent = mint_agent_id(tenant)
+                try:
+                    router.run(lambda agent=agent: insert(tenant, agent), tenant=tenant, deadline=20)
+                except Exception as error:
+                    failed.append(error)
+                    return
+                written.append(agent)
+                after += moved.is_set()
+
+        writers = [threading.Thread(target=write) for _ in range(WRITERS)]
+        for it in writers:
+            it.start()
+        home = HandMover(laid_out).move(before.bucket, now)
+        moved.set()
+        for it in writers:
+            it.join()
+        assert not failed
+        assert router.where(tenant=tenant) == (before.bucket, before.schema, home)
+        with router.connection(tenant=tenant) as conn:
+            found = {row[0] for row in conn.execute("SELECT id FROM agents")}
+        assert found == set(written)
+        assert len(written) == len(set(written))
+
+
+def test_a_session_on_a_moved_bucket_says_so(laid_out, tenant, now):
+    """A router with an old map is refused by name, and its session is retryable."""
+    with Router(laid_out.catalog_conninfo(), poll_interval=3600) as router:
+        before = router.where(tenant=tenant)
+        stale = router.session(tenant=tenant)
+        HandMover(laid_out).move(before.bucket, now)
+        with pytest.raises(BucketMoved, match="open a new session"), stale as session:
+            session.connection().exec_driver_sql("SELECT * FROM tenants")
+        with router.session(tenant=tenant) as session:
+            rows = session.connection().exec_driver_sql("SELECT tenant_id FROM tenants").all()
+        assert rows == [(tenant,)]
+
+
+def test_a_missing_table_of_ones_own_is_the_original_error(router, tenant):
+    """Where the bucket is where it was, the caller gets what Postgres said."""
+    with pytest.raises(psycopg.errors.UndefinedTable), router.connection(tenant=tenant) as conn:
+        conn.execute("SELECT * FROM no_such_table")
+
+
+def test_with_the_catalog_away_a_router_goes_on(laid_out, tenant, monkeypatch):
+    """The held map is enough; the original error is given where it cannot be explained."""
+    with Router(laid_out.catalog_conninfo()) as router:
+        unreachable = "host=127.0.0.1 port=1 dbname=x user=y"
+        monkeypatch.setattr(router._follower, "_conninfo", unreachable)
+        with router.connection(tenant=tenant) as conn:
+            assert conn.execute("SELECT tenant_id FROM tenants").fetchone() == (tenant,)
+        with pytest.raises(psycopg.errors.UndefinedTable), router.connection(tenant=tenant) as conn:
+            conn.execute("SELECT * FROM no_such_table")

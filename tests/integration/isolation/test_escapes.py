@@ -1,0 +1,208 @@
+"""Attempts to reach another tenant's rows as the application: all of them see and change nothing."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tenantry import mint_agent_id
+from tenantry.prelude import tenant_prelude
+from tenantry_ops.cluster import read_places
+from tenantry_schema.layout import Layout, bucket_statements
+from tenantry_schema.models import Base
+from tenantry_schema.naming import OPERATOR
+
+
+@pytest.fixture
+def neighbours(laid_out):
+    """Two tenants of one bucket, each with one agent and one line of history."""
+    places = read_places(laid_out.catalog_conninfo(OPERATOR))
+    home = next(iter(places.map.placements()))
+    place = next(it for it in places.shards if it.id == home.shard)
+    keys = []
+    with psycopg.connect(place.conninfo) as conn:
+        while len(keys) < 2:
+            key = uuid4()
+            if places.map.of_tenant(key) != home:
+                continue
+            keys.append(key)
+            conn.execute(f"SET LOCAL search_path = {home.schema}")
+            conn.execute("INSERT INTO tenants (tenant_id, name) VALUES (%s, 't')", (key,))
+            conn.execute(
+                "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, 'a')",
+                (key, mint_agent_id(key)),
+            )
+            conn.execute(
+                "INSERT INTO transitions (tenant_id, id, task_id, to_state) VALUES (%s, %s, %s, 'x')",
+                (key, uuid4(), uuid4()),
+            )
+    shard = next(it for it in laid_out.shards if it.name == place.name)
+    return home, shard.primary, *keys
+
+
+@pytest.fixture
+def routed(laid_out, neighbours):
+    """The first tenant's routed transaction, and the second tenant's key."""
+    home, server, mine, other = neighbours
+    with psycopg.connect(laid_out.conninfo(server, user="tenantry_app"), autocommit=True) as conn:
+        conn.execute(tenant_prelude(home.schema, str(mine)))
+        yield conn, home, mine, other
+        conn.rollback()
+
+
+READS = [
+    "SELECT * FROM {table} WHERE tenant_id = %(other)s",
+    "SELECT * FROM {table} WHERE tenant_id = %(other)s OR true AND tenant_id <> %(mine)s",
+    "SELECT * FROM {schema}.{table} WHERE tenant_id = %(other)s",
+    "SELECT b.* FROM {table} a RIGHT JOIN {table} b ON b.tenant_id = %(other)s WHERE b.tenant_id <> %(mine)s",
+    "WITH every AS MATERIALIZED (SELECT * FROM {table}) SELECT * FROM every WHERE tenant_id <> %(mine)s",
+    "SELECT * FROM {table} WHERE tenant_id = %(other)s FOR SHARE",
+    "UPDATE {table} SET tenant_id = tenant_id WHERE tenant_id = %(other)s RETURNING *",
+    "DELETE FROM {table} WHERE tenant_id = %(other)s RETURNING *",
+]
+
+
+@pytest.mark.parametrize("statement", READS)
+@pytest.mark.parametrize("table", ["tenants", "agents"])
+def test_no_statement_finds_another_tenants_row(routed, statement, table):
+    """WHERE, joins, CTEs, locks, UPDATE and DELETE: zero foreign rows."""
+    conn, home, mine, other = routed
+    text = statement.format(table=table, schema=home.schema)
+    assert conn.execute(text, {"mine": mine, "other": other}).fetchall() == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO agents (tenant_id, id, name) VALUES (%(other)s, gen_random_uuid(), 'x')",
+        "UPDATE agents SET tenant_id = %(other)s WHERE tenant_id = %(mine)s",
+        "INSERT INTO transitions (tenant_id, id, task_id, to_state) VALUES "
+        "(%(other)s, gen_random_uuid(), gen_random_uuid(), 'x')",
+        "INSERT INTO tenants (tenant_id, name) VALUES (%(other)s, 'x') "
+        "ON CONFLICT (tenant_id) DO UPDATE SET name = 'stolen'",
+        "UPDATE transitions SET to_state = 'y'",
+        "DELETE FROM transitions",
+        "TRUNCATE agents",
+        "COPY agents (tenant_id, id, name) FROM STDIN",
+        "SET LOCAL row_security = off; SELECT * FROM agents",
+        "SET ROLE tenantry_owner",
+        "SET ROLE tenantry_operator",
+        "SELECT * FROM fleet.agents",
+        "CREATE TABLE mine (id int)",
+        "CREATE TEMP TABLE agents (id int)",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql RETURN 1",
+        "ALTER TABLE agents DISABLE ROW LEVEL SECURITY",
+        "DROP POLICY tenantry_app ON agents",
+        "CREATE VIEW every AS SELECT * FROM agents",
+    ],
+)
+def test_what_is_not_allowed_is_refused(routed, statement):
+    """Foreign inserts, moved rows, history, COPY, TRUNCATE, roles, parents, DDL."""
+    conn, _, mine, other = routed
+    with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.FeatureNotSupported)):
+        if "%(" in statement:
+            conn.execute(statement, {"mine": mine, "other": other})
+        else:
+            conn.execute(statement)
+
+
+def test_time_partitions_are_closed(routed):
+    """Policies of a parent do not guard its partitions, so those may not be addressed at all."""
+    conn, home, _, _ = routed
+    names = conn.execute(
+        "SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r' "
+        "AND relnamespace = %s::regnamespace AND relname LIKE 'transitions_p%%'",
+        (home.schema,),
+    ).fetchall()
+    assert names
+    for (name,) in names:
+        conn.execute("SAVEPOINT here")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            conn.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(home.schema, name)))
+        conn.execute("ROLLBACK TO here")
+
+
+def test_prepared_statements_follow_the_tenant(laid_out, neighbours):
+    """A plan made for one tenant shows the next one its own rows, also as a generic plan."""
+    home, server, mine, other = neighbours
+    with psycopg.connect(laid_out.conninfo(server, user="tenantry_app"), autocommit=True) as conn:
+        for _ in range(8):
+            for key in (mine, other):
+                conn.execute(tenant_prelude(home.schema, str(key)))
+                conn.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+                rows = conn.execute("SELECT tenant_id FROM agents", prepare=True).fetchall()
+                assert rows == [(key,)]
+                conn.commit()
+
+
+def test_after_errors_and_savepoints_the_tenant_stays(routed):
+    """ROLLBACK TO keeps what was set before the savepoint; an error opens nothing."""
+    conn, _, mine, _ = routed
+    conn.execute("SAVEPOINT here")
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        conn.execute("SELECT 1 / 0")
+    conn.execute("ROLLBACK TO here")
+    assert conn.execute("SELECT tenant_id FROM agents").fetchall() == [(mine,)]
+
+
+def test_nothing_of_a_tenant_outlives_its_transaction(laid_out, neighbours):
+    """A connection that goes back to a pool names no tenant and finds no table."""
+    home, server, mine, _ = neighbours
+    with psycopg.connect(laid_out.conninfo(server, user="tenantry_app"), autocommit=True) as conn:
+        conn.execute(tenant_prelude(home.schema, str(mine)))
+        conn.commit()
+        setting = conn.execute("SELECT nullif(current_setting('tenantry.tenant', true), '')")
+        assert setting.fetchone() == (None,)
+        query = sql.SQL("SELECT * FROM {}").format(sql.Identifier(home.schema, "agents"))
+        assert conn.execute(query).fetchall() == []
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            conn.execute("SELECT * FROM agents")
+
+
+def test_readers_read_their_tenant_only_and_write_nothing(laid_out, neighbours):
+    """The read-only role is held by the same policies."""
+    home, server, mine, _ = neighbours
+    with psycopg.connect(laid_out.conninfo(server, user="tenantry_read"), autocommit=True) as conn:
+        conn.execute(tenant_prelude(home.schema, str(mine)))
+        assert conn.execute("SELECT tenant_id FROM agents").fetchall() == [(mine,)]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            conn.execute("DELETE FROM agents")
+
+
+def test_views_and_functions_of_the_owner_do_not_open_a_way(laid_out, neighbours):
+    """A view with security_invoker, and a function as invoker, see the caller's rows only."""
+    home, server, mine, _ = neighbours
+    place = sql.Identifier(home.schema)
+    with psycopg.connect(laid_out.conninfo(server), autocommit=True) as owner:
+        for statement in (
+            "SET check_function_bodies = off",
+            "CREATE OR REPLACE VIEW {0}.every WITH (security_invoker) AS SELECT * FROM {0}.agents",
+            "GRANT SELECT ON {0}.every TO tenantry_app",
+            "CREATE OR REPLACE FUNCTION {0}.all_agents() RETURNS SETOF {0}.agents LANGUAGE sql "
+            "AS 'SELECT * FROM agents'",
+        ):
+            owner.execute(sql.SQL(statement).format(place))
+    with psycopg.connect(laid_out.conninfo(server, user="tenantry_app"), autocommit=True) as conn:
+        conn.execute(tenant_prelude(home.schema, str(mine)))
+        assert conn.execute("SELECT tenant_id FROM every").fetchall() == [(mine,)]
+        assert conn.execute("SELECT tenant_id FROM all_agents()").fetchall() == [(mine,)]
+
+
+def test_every_bucket_is_made_with_policies(database):
+    """A new bucket, straight from its statements: forced on every table and partition."""
+    from datetime import UTC, datetime
+
+    from tenantry_schema.layout import shard_statements
+    from tenantry_schema.sql import load
+
+    layout = Layout.from_metadata(Base.metadata)
+    with psycopg.connect(database.operator) as conn:
+        for statement in shard_statements(layout):
+            conn.execute(statement)
+        conn.execute(sql.SQL(";").join(bucket_statements(layout, 3, now=datetime.now(UTC))))
+        tables = conn.execute(load("bucket_tables")).fetchall()
+    assert len(tables) == len(layout.bucketed) + 2 * 9
+    assert all(forced and policies >= 2 for _, _, forced, policies in tables)

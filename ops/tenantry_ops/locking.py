@@ -1,7 +1,7 @@
 """One process at a time does one operation on a fleet; a killed one leaves nothing in the way.
 
 The lock is a session's advisory lock on a direct connection to the catalog: Postgres frees it when
-that process ends, however it ends. The row in ``operations`` is for people, and says what was begun.
+that process ends, however it ends. The row in ``operations`` is for people: it says what was begun.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Changes of the catalog, as works: each runs in one transaction of its own.
 
-A change of the map names the version that it was planned on, and is refused when the map has another
-one by then (compare-and-swap); routers hear of the new version by ``NOTIFY`` when it commits.
+A change of the map names the version that it was planned on, and is refused when the map has
+another one by then (compare-and-swap); routers hear of the new version by ``NOTIFY``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _PIN = "INSERT INTO tenantry.pins (tenant_key, position, bucket) VALUES (%s, %s,
 
 
 def equal_ranges(count: int) -> list[tuple[int, int]]:
-    """Cut the hash space into equal ranges: range i holds the positions with ``p * N >> 32 == i``."""
+    """Cut the hash space into equal ranges: range i is where ``position * N >> 32 == i``."""
     starts = [-(-index * POSITIONS // count) for index in range(count + 1)]
     return list(pairwise(starts))
 

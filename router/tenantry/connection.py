@@ -175,9 +175,9 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], _Truthful):
             self.pgconn.finish()
 
     @classmethod
-    async def connect(
+    async def connect(  # type: ignore[override]
         cls, conninfo: str = "", *, failures: Failures, kept: int, **kwargs: Any
-    ) -> Self:  # type: ignore[override]
+    ) -> Self:
         """Connect, and note for the pool's callers why it failed."""
         try:
             conn = await super().connect(conninfo, **kwargs)

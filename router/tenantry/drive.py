@@ -53,10 +53,10 @@ async def adrive(conn: AsyncConnection[Any], work: Work[T]) -> T:
 
 
 def _execute(conn: Connection[Any], query: Query) -> list[Row]:
-    cursor = conn.execute(query.text, query.params, prepare=query.prepare)  # type: ignore[arg-type]
+    cursor = conn.execute(query.text, query.params, prepare=query.prepare)
     return cursor.fetchall() if cursor.description else []
 
 
 async def _aexecute(conn: AsyncConnection[Any], query: Query) -> list[Row]:
-    cursor = await conn.execute(query.text, query.params, prepare=query.prepare)  # type: ignore[arg-type]
+    cursor = await conn.execute(query.text, query.params, prepare=query.prepare)
     return await cursor.fetchall() if cursor.description else []

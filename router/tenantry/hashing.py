@@ -1,6 +1,6 @@
 """Postgres's own 32-bit hashes of uuid, bigint and text, in integer arithmetic.
 
-These are the functions behind hash indexes (``uuid_hash``, ``hashint8``, ``hashtext``; Bob Jenkins's
+These are the functions behind hash indexes (``uuid_hash``, ``hashint8``, ``hashtext``; Jenkins's
 lookup3 as in src/common/hashfn.c), so SQL computes the same numbers, and Citus distributes by
 them. The vectors in the tests were made by a server.
 """

@@ -167,8 +167,8 @@ class Map:
         shard = self._shard_of[index]
         if shard not in self.shards:
             raise UnknownShard(
-                f"map version {self.version} places bucket {number} on shard {shard}, which it does "
-                "not describe: run `tenantry doctor`"
+                f"map version {self.version} places bucket {number} on shard {shard}, which it "
+                "does not describe: run `tenantry doctor`"
             )
         return Placement(number, bucket_schema(number, self._generations[index]), shard)
 

@@ -30,6 +30,8 @@ from tenantry_schema.naming import ADMIN, APP, OPERATOR, OWNER, READ
 if TYPE_CHECKING:
     from sqlalchemy.sql.elements import TextClause
 
+    from tenantry_schema.query import Statement
+
 _POSITION = "position >= 0 AND position < 4294967296"
 
 metadata = MetaData(
@@ -184,7 +186,7 @@ operations = Table(
 )
 
 
-def grant_statements() -> list[sql.Composable]:
+def grant_statements() -> list[Statement]:
     """Return the statements that let the roles use the catalog; they may be repeated."""
     schema = sql.Identifier(ADMIN)
     roles = sql.SQL(", ").join(sql.Identifier(it) for it in (APP, READ, OPERATOR))

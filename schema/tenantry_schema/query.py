@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-if TYPE_CHECKING:
-    from psycopg import sql
+from psycopg import sql
 
 T = TypeVar("T")
 
 Row: TypeAlias = tuple[Any, ...]
+#: SQL that was composed, ready for a connection.
+Statement: TypeAlias = sql.SQL | sql.Composed
+
 Params: TypeAlias = Sequence[Any] | Mapping[str, Any] | None
 
 
@@ -29,7 +31,7 @@ class Query:
     :param prepare: None lets psycopg decide, False forbids a server-side prepared statement
     """
 
-    text: str | sql.Composable
+    text: str | Statement
     params: Params = None
     prepare: bool | None = None
 

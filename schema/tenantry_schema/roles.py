@@ -15,6 +15,8 @@ from tenantry_schema.naming import APP, OPERATOR, OWNER, READ
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tenantry_schema.query import Statement
+
 #: Attributes of each role, in the order in which they are made.
 ATTRIBUTES: dict[str, str] = {
     OWNER: "NOLOGIN NOBYPASSRLS",
@@ -32,21 +34,21 @@ END $make$
 """
 
 
-def role_statements(verifiers: Mapping[str, str] | None = None) -> list[sql.Composable]:
+def role_statements(verifiers: Mapping[str, str] | None = None) -> list[Statement]:
     """Return the statements that make or correct the roles of a cluster; they may be repeated.
 
     To be run by a superuser, or a role with CREATEROLE that has BYPASSRLS itself.
 
     :param verifiers: role name -> SCRAM-SHA-256 verifier
     """
-    made: list[sql.Composable] = []
+    made: list[Statement] = []
     for name, attributes in ATTRIBUTES.items():
         role = sql.Identifier(name)
         made.append(sql.SQL(_MAKE).format(role=role))
         made.append(
             sql.SQL("ALTER ROLE {} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION {}").format(
                 role,
-                sql.SQL(attributes),  # type: ignore[arg-type]
+                sql.SQL(attributes),
             )
         )
     made.append(sql.SQL("GRANT {} TO {}").format(sql.Identifier(OWNER), sql.Identifier(OPERATOR)))
@@ -61,7 +63,7 @@ def role_statements(verifiers: Mapping[str, str] | None = None) -> list[sql.Comp
     return made
 
 
-def database_statements(database: str) -> list[sql.Composable]:
+def database_statements(database: str) -> list[Statement]:
     """Return the statements that let only the fleet's roles into a database."""
     name = sql.Identifier(database)
     members = sql.SQL(", ").join(sql.Identifier(it) for it in (APP, READ, OPERATOR))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003  typer reads annotations when it runs
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer

@@ -7,10 +7,8 @@ kernel ties a child to the thread that made it.
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
-import subprocess
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +27,8 @@ from tenantry_schema.errors import FleetError, InvalidConfig
 from tenantry_schema.naming import APP, CATALOG_DATABASE, OPERATOR, SHARD_DATABASE
 
 if TYPE_CHECKING:
+    import os
+    import subprocess
     from collections.abc import Callable, Iterable
 
 _SECRET_FOLDER_MODE = 0o711
@@ -122,7 +122,7 @@ class Fleet:
 
     @property
     def passfile(self) -> Path:
-        """libpq's password file with every role of the fleet."""
+        """Libpq's password file with every role of the fleet."""
         return self.directory / secrets.FILE
 
     def conninfo(

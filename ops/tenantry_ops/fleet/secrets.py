@@ -6,13 +6,13 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
-import psycopg
-
 from tenantry_schema.naming import APP, OPERATOR, READ
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    import psycopg
 
 FILE = "passfile"
 SUPERUSER = "postgres"

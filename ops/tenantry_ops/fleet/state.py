@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -59,7 +58,7 @@ class FleetState:
         """Write the file, all or nothing."""
         draft = directory / f"{FILE}.new"
         draft.write_bytes(tomli_w.dumps(asdict(self)).encode())
-        os.replace(draft, directory / FILE)
+        draft.replace(directory / FILE)
 
     @classmethod
     def load(cls, directory: Path) -> FleetState | None:

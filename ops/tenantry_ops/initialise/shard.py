@@ -29,7 +29,8 @@ RETURNING fleet_id
 """
 _RANGES = """
 INSERT INTO tenantry.ranges (bucket, positions)
-SELECT bucket, int8range(lo, hi) FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS it (bucket, lo, hi)
+SELECT bucket, int8range(lo, hi)
+FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS it (bucket, lo, hi)
 ON CONFLICT (bucket) DO NOTHING
 """
 _LINEAGE = """

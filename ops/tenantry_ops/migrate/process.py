@@ -6,9 +6,12 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tenantry_schema.errors import MigrationFailed
-from tenantry_schema.migrations import History
+
+if TYPE_CHECKING:
+    from tenantry_schema.migrations import History
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ def upgrade_database(target: Target, *, revision: str = "head", patience: float 
         "target": revision,
         "patience": patience,
     }
-    ended = subprocess.run(  # noqa: S603  this interpreter, this package
+    ended = subprocess.run(
         [sys.executable, "-m", "tenantry_ops.migrate.worker"],
         input=json.dumps(told),
         capture_output=True,

@@ -23,6 +23,7 @@ from tenantry_schema.naming import (
 
 if TYPE_CHECKING:
     from tenantry_schema.layout.rules import Layout, TableRule
+    from tenantry_schema.query import Statement
 
 _WEEK = timedelta(weeks=1)
 
@@ -32,7 +33,7 @@ BEHIND, AHEAD = 1, 7
 
 def bucket_statements(
     layout: Layout, number: int, generation: int = 1, *, now: datetime
-) -> list[sql.Composable]:
+) -> list[Statement]:
     """Return the statements that make a bucket, to be run in one transaction.
 
     They are not repeatable: the transaction is the unit, and a bucket that is there is complete.
@@ -41,16 +42,13 @@ def bucket_statements(
     :param now: the moment around which the first time partitions lie
     """
     schema = bucket_schema(number, generation)
-    made: list[sql.Composable] = [
+    made: list[Statement] = [
         sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(*_names(schema, OWNER))
     ]
     for rule in layout.bucketed:
         made.extend(_partition(rule, schema, number, now))
     # Compiled by SQLAlchemy for the stand-in; the schema's name is made of integers only.
-    made.extend(
-        sql.SQL(text.replace(f'"{STAND_IN}"', schema))  # type: ignore[arg-type]
-        for text in _constraints(layout)
-    )
+    made.extend(sql.SQL(text.replace(f'"{STAND_IN}"', schema)) for text in _constraints(layout))
     for rule in layout.bucketed:
         made.extend(_secured(rule, layout, schema, now))
     made.append(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}, {}").format(*_names(schema, APP, READ)))
@@ -72,12 +70,12 @@ def _constraints(layout: Layout) -> tuple[str, ...]:
     return tuple(bucket_constraints(layout))
 
 
-def _partition(rule: TableRule, schema: str, number: int, now: datetime) -> list[sql.Composable]:
-    by_time = sql.SQL("")
+def _partition(rule: TableRule, schema: str, number: int, now: datetime) -> list[Statement]:
+    by_time: Statement = sql.SQL("")
     if rule.time_column is not None:
         by_time = sql.SQL(" PARTITION BY RANGE ({})").format(sql.Identifier(rule.time_column))
     table = sql.Identifier(schema, rule.name)
-    made: list[sql.Composable] = [
+    made: list[Statement] = [
         sql.SQL("CREATE TABLE {} PARTITION OF {} (bucket DEFAULT {}) FOR VALUES IN ({}){}").format(
             table, sql.Identifier(FLEET, rule.name), number, number, by_time
         ),
@@ -94,11 +92,11 @@ def _partition(rule: TableRule, schema: str, number: int, now: datetime) -> list
     return made
 
 
-def _secured(rule: TableRule, layout: Layout, schema: str, now: datetime) -> list[sql.Composable]:
+def _secured(rule: TableRule, layout: Layout, schema: str, now: datetime) -> list[Statement]:
     """Force row-level security on a table and its time partitions, and grant what may be done."""
     table = sql.Identifier(schema, rule.name)
     names = [rule.name, *(name for name, _, _ in time_partitions(rule, now))]
-    made: list[sql.Composable] = []
+    made: list[Statement] = []
     for name in names:
         made.extend(policies(schema, name, layout.key_type))
     if rule.name == "agents" and "id" in rule.table.columns:
@@ -106,14 +104,12 @@ def _secured(rule: TableRule, layout: Layout, schema: str, now: datetime) -> lis
     rights = "SELECT, INSERT"
     if rule.kind != TableKind.APPEND_ONLY:
         rights += ", UPDATE, DELETE"
-    made.append(
-        sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(rights), table, sql.Identifier(APP))  # type: ignore[arg-type]
-    )
+    made.append(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(rights), table, sql.Identifier(APP)))
     made.append(sql.SQL("GRANT SELECT ON {} TO {}").format(table, sql.Identifier(READ)))
     return made
 
 
-def policies(schema: str, table: str, key_type: str) -> list[sql.Composable]:
+def policies(schema: str, table: str, key_type: str) -> list[Statement]:
     """Return the statements that let a table's rows be seen and written by their tenant only."""
     target = sql.Identifier(schema, table)
     mine = sql.SQL("{} = nullif(current_setting({}, true), '')::{}").format(
@@ -131,14 +127,14 @@ def policies(schema: str, table: str, key_type: str) -> list[sql.Composable]:
     ]
 
 
-def _agent_policy(table: sql.Identifier) -> sql.Composable:
+def _agent_policy(table: sql.Identifier) -> Statement:
     return sql.SQL(
         "CREATE POLICY tenantry_agent ON {} FOR SELECT TO {}, {} "
         "USING (id = nullif(current_setting({}, true), '')::uuid)"
     ).format(table, *_names(APP, READ), sql.Literal(AGENT_SETTING))
 
 
-def _owned(table: sql.Identifier) -> sql.Composable:
+def _owned(table: sql.Identifier) -> Statement:
     return sql.SQL("ALTER TABLE {} OWNER TO {}").format(table, sql.Identifier(OWNER))
 
 

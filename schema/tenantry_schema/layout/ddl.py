@@ -49,7 +49,7 @@ def parent_metadata(layout: Layout) -> MetaData:
         for constraint in list(parent.constraints):
             if not isinstance(constraint, CheckConstraint):
                 parent.constraints.discard(constraint)
-        parent.primary_key = PrimaryKeyConstraint()
+        parent.primary_key = PrimaryKeyConstraint()  # type: ignore[misc]  # typed read-only
         parent.indexes.clear()
         parent.dialect_options["postgresql"]["partition_by"] = f"LIST ({BUCKET_COLUMN})"
     return metadata

@@ -1,9 +1,9 @@
 """What a MetaData must be so that its rows can live in buckets: checked before anything is made.
 
-A table is one of three kinds. *Bucketed*: ``tenant_id`` first in the primary key and part of every
-unique constraint and foreign key. *Append-only*: bucketed, and partitioned by time inside the bucket
-(``info={"tenantry": {"time": column}}``), with the time in its primary key and without foreign keys.
-*Reference*: the same on every shard (``info={"tenantry": {"reference": True}}``).
+A table is one of three kinds. *Bucketed*: ``tenant_id`` first in the primary key, and in every
+unique constraint and foreign key. *Append-only*: bucketed, and partitioned by time inside the
+bucket (``info={"tenantry": {"time": column}}``), with the time in its primary key and no foreign
+keys. *Reference*: the same on every shard (``info={"tenantry": {"reference": True}}``).
 """
 
 from __future__ import annotations

@@ -12,21 +12,22 @@ from tenantry_schema.sql import load
 
 if TYPE_CHECKING:
     from tenantry_schema.layout.rules import Layout
+    from tenantry_schema.query import Statement
 
 
-def shard_statements(layout: Layout) -> list[sql.Composable]:
+def shard_statements(layout: Layout) -> list[Statement]:
     """Return the statements that make or complete a shard; they may be repeated.
 
     To be run by a member of the owner's role, in one transaction.
     """
-    made: list[sql.Composable] = [sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(OWNER))]
+    made: list[Statement] = [sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(OWNER))]
     made.extend(
         sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema))
         for schema in (ADMIN, FLEET, SHARED)
     )
     made.append(sql.SQL(load("shard_facts")))
     made.append(sql.SQL(load("bucket_of")))
-    made.extend(sql.SQL(text) for text in parent_ddl(layout))  # type: ignore[arg-type]
+    made.extend(sql.SQL(text) for text in parent_ddl(layout))
     readers = (sql.Identifier(APP), sql.Identifier(READ))
     for schema in (ADMIN, SHARED):
         made.append(

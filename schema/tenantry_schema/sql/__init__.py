@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
-from typing import LiteralString, cast
 
 
 @cache
-def load(name: str) -> LiteralString:
+def load(name: str) -> str:
     """Return the text of a statement file of this package."""
-    text = files(__name__).joinpath(f"{name}.sql").read_text(encoding="utf-8")
-    return cast("LiteralString", text)
+    return files(__name__).joinpath(f"{name}.sql").read_text(encoding="utf-8")

@@ -22,7 +22,9 @@ SHARDS = [Shard(1, "one", (Node("a", "h", 1, "d"),)), Shard(2, "two", (Node("b",
 @pytest.fixture
 def catalog(database):
     engine = create_engine(
-        "postgresql+psycopg://", creator=lambda: psycopg.connect(database.operator), poolclass=NullPool
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(database.operator),
+        poolclass=NullPool,
     )
     with engine.connect() as connection:
         upgrade(History.CATALOG, connection, Layout.from_metadata(Base.metadata))

@@ -19,13 +19,13 @@ from tenantry_ops.demo import read_graph
 from tenantry_ops.doctor import examine, gather_facts
 from tenantry_ops.fleet import Fleet
 from tenantry_ops.initialise import InitPlan, embedded_plan, initialise
+from tenantry_ops.locking import operation
 from tenantry_ops.migrate import migrate, schema_state
 from tenantry_schema.errors import (
     AlreadyExists,
     InvalidConfig,
     OperationInProgress,
 )
-from tenantry_ops.locking import operation
 from tenantry_schema.naming import OPERATOR
 
 
@@ -205,10 +205,12 @@ def test_the_demo_leaves_nothing(tmp_path):
         graph = tmp_path / "graph.json"
         graph.write_text(json.dumps({"a": ["b", "c"], "b": ["c"], "c": []}))
         place = Path(made) / "fleet"
-        ended = tenantry("demo", "--dir", str(place), "--graph", str(graph), "--tenants", "3", "--json")
+        ended = tenantry(
+            "demo", "--dir", str(place), "--graph", str(graph), "--tenants", "3", "--json"
+        )
         summary = json.loads(ended.stdout)
         assert not place.exists()
-    assert summary["graph"] == {"source": str(graph), "tasks": 3, "edges": 3}
+    assert summary["graph"] == {"source": "graph.json", "tasks": 3, "edges": 3}
     assert sum(it["tasks"] for it in summary["rows_per_shard"]) == 9
     assert len(summary["refused"]) == 5
     assert summary["seconds"] < 60
@@ -221,7 +223,16 @@ def test_an_interrupted_demo_leaves_nothing():
         Path(made).chmod(0o755)
         place = Path(made) / "fleet"
         with subprocess.Popen(
-            [sys.executable, "-m", "tenantry_ops", "demo", "--dir", str(place), "--tenants", "2000"],
+            [
+                sys.executable,
+                "-m",
+                "tenantry_ops",
+                "demo",
+                "--dir",
+                str(place),
+                "--tenants",
+                "2000",
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as child:

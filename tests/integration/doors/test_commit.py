@@ -15,7 +15,9 @@ from tenantry_schema.naming import OPERATOR
 AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, %s)"
 # A standby that does not exist: COMMIT waits until it is cancelled.
 NOBODY = "ALTER SYSTEM SET synchronous_standby_names = 'nobody'"
-WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid <> pg_backend_pid()"
+WAITING = (
+    "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid <> pg_backend_pid()"
+)
 
 
 @pytest.fixture

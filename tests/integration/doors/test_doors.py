@@ -46,7 +46,9 @@ def test_a_session_commits_at_its_end_and_rolls_back_on_an_error(router, tenant)
         session.flush()
         raise ZeroDivisionError
     with router.session(agent=first) as session:
-        assert session.scalars(select(Agent.name).where(Agent.tenant_id == tenant)).all() == ["kept"]
+        assert session.scalars(select(Agent.name).where(Agent.tenant_id == tenant)).all() == [
+            "kept"
+        ]
 
 
 def test_a_session_may_commit_and_go_on(router, tenant):
@@ -181,7 +183,7 @@ def test_only_fresh_reads_are_known(router, tenant):
     """A read policy of a later version is refused by its name."""
     with router.connection(tenant=tenant, read=Fresh()) as conn:
         assert conn.execute("SELECT 1").fetchone() == (1,)
-    with pytest.raises(UnsupportedRead, match="timedelta|str"):
+    with pytest.raises(UnsupportedRead, match="str"):
         router.session(tenant=tenant, read="stale")
 
 
@@ -226,7 +228,9 @@ def test_a_lost_connection_is_told_as_not_committed(router, laid_out, tenant):
     """A session that the server ended before COMMIT changed nothing."""
     agent = mint_agent_id(tenant)
     shard = next(
-        it for it in laid_out.shards if it.name == router.map.shards[router.where(tenant=tenant).shard].name
+        it
+        for it in laid_out.shards
+        if it.name == router.map.shards[router.where(tenant=tenant).shard].name
     )
     with pytest.raises(ShardUnavailable, match="nothing was committed"):
         with router.connection(tenant=tenant) as conn:
@@ -300,4 +304,6 @@ async def test_the_async_door_does_the_same(laid_out, tenant):
         with pytest.raises(InvalidKey):
             router.session(tenant=5)
     async with AsyncRouter(laid_out.catalog_conninfo(OPERATOR)) as operator:
-        assert (tenant,) in (await operator.scatter(Query("SELECT tenant_id FROM fleet.tenants"))).all()
+        assert (tenant,) in (
+            await operator.scatter(Query("SELECT tenant_id FROM fleet.tenants"))
+        ).all()

@@ -109,7 +109,9 @@ def test_a_bucket_moves_under_writers_and_nothing_is_lost(laid_out, tenant, now)
             while after < 20:
                 agent = mint_agent_id(tenant)
                 try:
-                    router.run(lambda agent=agent: insert(tenant, agent), tenant=tenant, deadline=20)
+                    router.run(
+                        lambda agent=agent: insert(tenant, agent), tenant=tenant, deadline=20
+                    )
                 except Exception as error:
                     failed.append(error)
                     return

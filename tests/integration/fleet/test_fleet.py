@@ -37,7 +37,9 @@ def test_two_shards_stream_to_their_replicas(fleet):
     assert [it["role"] for it in fleet.status()] == ["primary", "replica"] * 2
     for shard in fleet.shards:
         with psycopg.connect(fleet.superuser_conninfo(shard.primary)) as conn:
-            found = conn.execute("SELECT application_name, state FROM pg_stat_replication").fetchall()
+            found = conn.execute(
+                "SELECT application_name, state FROM pg_stat_replication"
+            ).fetchall()
             slots = conn.execute("SELECT slot_name, active FROM pg_replication_slots").fetchall()
         assert found == [(shard.replicas[0].name, "streaming")]
         assert slots == [(shard.replicas[0].name.replace("-", "_"), True)]

@@ -1,4 +1,4 @@
-"""Attempts to reach another tenant's rows as the application: all of them see and change nothing."""
+"""Attempts to reach another tenant's rows as the application: all see and change nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def neighbours(laid_out):
                 (key, mint_agent_id(key)),
             )
             conn.execute(
-                "INSERT INTO transitions (tenant_id, id, task_id, to_state) VALUES (%s, %s, %s, 'x')",
+                "INSERT INTO transitions (tenant_id, id, task_id, to_state) "
+                "VALUES (%s, %s, %s, 'x')",
                 (key, uuid4(), uuid4()),
             )
     shard = next(it for it in laid_out.shards if it.name == place.name)
@@ -57,8 +58,8 @@ READS = [
     "SELECT * FROM {table} WHERE tenant_id = %(other)s",
     "SELECT * FROM {table} WHERE tenant_id = %(other)s OR true AND tenant_id <> %(mine)s",
     "SELECT * FROM {schema}.{table} WHERE tenant_id = %(other)s",
-    "SELECT b.* FROM {table} a RIGHT JOIN {table} b ON b.tenant_id = %(other)s WHERE b.tenant_id <> %(mine)s",
-    "WITH every AS MATERIALIZED (SELECT * FROM {table}) SELECT * FROM every WHERE tenant_id <> %(mine)s",
+    "SELECT b.* FROM {table} a RIGHT JOIN {table} b ON true WHERE b.tenant_id <> %(mine)s",
+    "WITH it AS MATERIALIZED (SELECT * FROM {table}) SELECT * FROM it WHERE tenant_id <> %(mine)s",
     "SELECT * FROM {table} WHERE tenant_id = %(other)s FOR SHARE",
     "UPDATE {table} SET tenant_id = tenant_id WHERE tenant_id = %(other)s RETURNING *",
     "DELETE FROM {table} WHERE tenant_id = %(other)s RETURNING *",

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _WEEK = timedelta(weeks=1)
 
+# `bigint` is a word of the grammar, not a type's name.
+_CASTS = {"uuid": sql.SQL("uuid"), "bigint": sql.SQL("bigint"), "text": sql.SQL("text")}
+
 #: Weeks of time partitions around the current one that a new bucket starts with.
 BEHIND, AHEAD = 1, 7
 
@@ -113,7 +116,7 @@ def policies(schema: str, table: str, key_type: str) -> list[Statement]:
     """Return the statements that let a table's rows be seen and written by their tenant only."""
     target = sql.Identifier(schema, table)
     mine = sql.SQL("{} = nullif(current_setting({}, true), '')::{}").format(
-        sql.Identifier(TENANT_COLUMN), sql.Literal(TENANT_SETTING), sql.Identifier(key_type)
+        sql.Identifier(TENANT_COLUMN), sql.Literal(TENANT_SETTING), _CASTS[key_type]
     )
     return [
         sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(target),

@@ -1,0 +1,67 @@
+"""Every Python example of the README and the docs runs, on the laid-out fleet."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tenantry import Router
+from tenantry_ops.fleet import Fleet
+from tenantry_ops.initialise import embedded_plan, initialise
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXAMPLES = [
+    pytest.param(block, id=f"{page.relative_to(ROOT)}-{number}")
+    for page in PAGES
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_runs(example, laid_out, tenant):
+    """As it is written, with the names that its page explains."""
+    names = {"catalog": laid_out.catalog_conninfo(), "acme": tenant}
+    exec(compile(example, "example", "exec"), names)
+
+
+def test_every_link_leads_somewhere():
+    """Relative links of all pages."""
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+            assert "://" in target or (page.parent / target).exists(), (page, target)
+
+
+@pytest.mark.slow
+def test_the_example_service(tmp_path, monkeypatch, pytestconfig):
+    """Tables of one's own, keyed by a number: declared once, laid out everywhere."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.syspath_prepend(ROOT)
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        parent.chmod(0o755)
+    from docs.examples import service
+
+    with Fleet.up(tmp_path, replicas=0, pg_bin=pytestconfig.getoption("--pg-bin")) as fleet:
+        initialise(embedded_plan(fleet, buckets=8, models="docs.examples.service:Base"))
+        with Router(fleet.catalog_conninfo()) as router:
+            shards = {router.where(tenant=customer).shard for customer in range(20)}
+            assert len(shards) == 2
+            for customer in range(20):
+                service.write(router, customer, "hello", f"from {customer}")
+                service.write(router, customer, "hello", "again")
+            assert all(service.titles(router, it) == ["hello"] for it in range(20))
+            assert service.titles(router, 99) == []
+        fleet.discard()
+
+
+def test_keys_of_another_type_are_refused(router):
+    """A fleet of UUIDs takes no numbers."""
+    from tenantry import InvalidKey
+
+    with pytest.raises(InvalidKey):
+        router.where(tenant=7)
+    assert router.where(tenant=uuid4()).schema.startswith("bucket_")

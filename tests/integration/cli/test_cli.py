@@ -212,7 +212,7 @@ def test_the_demo_leaves_nothing(tmp_path):
         assert not place.exists()
     assert summary["graph"] == {"source": "graph.json", "tasks": 3, "edges": 3}
     assert sum(it["tasks"] for it in summary["rows_per_shard"]) == 9
-    assert len(summary["refused"]) == 5
+    assert len(summary["refused"]) == 6
     assert summary["seconds"] < 60
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from tenantry.catalog_writes import create_fleet, equal_ranges
 from tenantry.conninfo import parse, primary_conninfo
@@ -21,7 +22,7 @@ from tenantry_ops.initialise.shard import ShardJob, lay_out
 from tenantry_ops.locking import connect, operation
 from tenantry_ops.migrate.process import Target, upgrade_database
 from tenantry_ops.models import layout_of
-from tenantry_schema.errors import AlreadyExists, ShardUnavailable
+from tenantry_schema.errors import AlreadyExists, MigrationFailed, ShardUnavailable
 from tenantry_schema.migrations import History
 
 if TYPE_CHECKING:
@@ -31,12 +32,21 @@ if TYPE_CHECKING:
     from tenantry_ops.initialise.plan import InitPlan
     from tenantry_schema.layout import Layout
 
-_FLEET = "SELECT id FROM tenantry.fleet"
-_RESUMED = """
-UPDATE tenantry.operations
-SET detail = jsonb_build_object('fleet_id', coalesce(detail ->> 'fleet_id', %s))
+_EXISTS = "SELECT to_regclass('tenantry.fleet') IS NOT NULL"
+_FLEET = """
+SELECT id, EXISTS (
+    SELECT FROM tenantry.operations AS begun
+    WHERE kind = 'init' AND state = 'running' AND detail ->> 'fleet_id' = fleet.id::text
+) FROM tenantry.fleet AS fleet
+"""
+_BEGUN = """
+SELECT detail ->> 'fleet_id', detail - 'fleet_id' FROM tenantry.operations
+WHERE kind = 'init' AND detail ? 'fleet_id'
+ORDER BY started_at DESC LIMIT 1
+"""
+_NOTE = """
+UPDATE tenantry.operations SET detail = %s, updated_at = now()
 WHERE kind = 'init' AND state = 'running'
-RETURNING detail ->> 'fleet_id'
 """
 
 
@@ -52,11 +62,14 @@ def initialise(
     """
     layout = layout_of(plan.models)
     with operation(plan.catalog, "init", "fleet") as begun:
+        complete = _look(plan)
+        if complete is not None:
+            return complete
         upgrade_database(Target("catalog", History.CATALOG, plan.catalog))
         begun()
         progress("catalog")
         with connect(plan.catalog) as conn:
-            fleet_id = _fleet_id(conn)
+            fleet_id = _begin(conn, plan)
             _make_shards(plan, fleet_id, layout, progress, jobs)
             with conn.transaction():
                 drive(
@@ -72,12 +85,52 @@ def initialise(
     return fleet_id
 
 
-def _fleet_id(conn: psycopg.Connection[tuple[object, ...]]) -> UUID:
-    found = conn.execute(_FLEET).fetchone()
-    if found is not None:
-        raise AlreadyExists(f"the catalog holds fleet {found[0]} already: nothing was changed")
-    row = conn.execute(_RESUMED, (str(uuid4()),)).fetchone()
-    return UUID(str(row[0])) if row is not None else uuid4()
+def _look(plan: InitPlan) -> UUID | None:
+    """Look before anything is changed whether there is a fleet, and whether all shards answer.
+
+    Return the fleet that an init had completed when it was killed, before it could say so.
+    """
+    with connect(plan.catalog) as conn:
+        if conn.execute(_EXISTS).fetchone() == (True,):
+            found = conn.execute(_FLEET).fetchone()
+            if found is not None and found[1]:
+                return _begin(conn, plan)
+            if found is not None:
+                raise AlreadyExists(
+                    f"the catalog holds fleet {found[0]} already: nothing was changed"
+                )
+    given = parse(plan.catalog)
+    for shard in plan.shards:
+        _reach(shard, primary_conninfo(given, shard.nodes, "tenantry-init"))
+    return None
+
+
+def _reach(shard: Shard, conninfo: str) -> None:
+    try:
+        psycopg.connect(conninfo).close()
+    except psycopg.OperationalError as error:
+        raise ShardUnavailable(
+            f"no primary of shard {shard.name!r} answers ({str(error).strip()}): nothing was "
+            "changed; start it, or correct --shard"
+        ) from error
+
+
+def _begin(conn: psycopg.Connection[tuple[object, ...]], plan: InitPlan) -> UUID:
+    """Note what is to be made; go on with the fleet that an init before this one began."""
+    wanted = {
+        "buckets": plan.buckets,
+        "models": plan.models,
+        "shards": [shard.name for shard in plan.shards],
+    }
+    found = conn.execute(_BEGUN).fetchone()
+    if found is not None and found[1] != wanted:
+        raise AlreadyExists(
+            f"an init with other options was begun here: {found[1]}; finish it with the same "
+            f"options, or give init empty databases (now: {wanted})"
+        )
+    fleet_id = uuid4() if found is None else UUID(str(found[0]))
+    conn.execute(_NOTE, (Jsonb({"fleet_id": str(fleet_id), **wanted}),))
+    return fleet_id
 
 
 def _make_shards(
@@ -104,6 +157,11 @@ def _make_shards(
             raise ShardUnavailable(
                 f"shard {shard.name!r} went away during init ({str(error).strip()}): run "
                 "`tenantry init` again, it goes on where it stopped"
+            ) from error
+        except psycopg.Error as error:
+            raise MigrationFailed(
+                f"shard {shard.name!r} cannot be laid out ({str(error).splitlines()[0]}): mend the "
+                "reason and run `tenantry init` again, it goes on where it stopped"
             ) from error
 
     with ThreadPoolExecutor(min(jobs, len(plan.shards))) as pool:

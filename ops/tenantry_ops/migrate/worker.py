@@ -21,6 +21,12 @@ from tenantry_schema.migrations import History, upgrade
 
 _LOCK_NOT_AVAILABLE = "55P03"
 
+# A command that was killed may have left its worker at work: the next one waits for it to end.
+_ALONE = """
+SET lock_timeout = '200ms';
+SELECT pg_advisory_lock(hashtext('tenantry upgrade'))
+"""
+
 
 def main() -> None:
     """Upgrade the database that standard input describes; exit with 1 and the reason on failure."""
@@ -47,6 +53,8 @@ def _upgrade(told: dict[str, str]) -> None:
         poolclass=NullPool,
     )
     with engine.connect() as connection:
+        connection.exec_driver_sql(_ALONE)
+        connection.commit()
         history = History(told["history"])
         upgrade(history, connection, layout_of(told["models"]), target=told["target"])
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from tenantry_ops.doctor.finding import Finding
+from tenantry_ops.doctor.identity import identities
+from tenantry_ops.doctor.roles import roles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,23 +17,17 @@ if TYPE_CHECKING:
 _POLICIES = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is not as it must be."""
-
-    object: str
-    problem: str
-    next: str
-
-
 def examine(facts: FleetFacts) -> list[Finding]:
     """Return everything that is wrong with a fleet; nothing when it is healthy."""
     return [
         *_nodes(facts),
         *_placement(facts),
         *(found for shard in facts.shards.values() for found in _isolation(shard)),
+        *(found for shard in facts.shards.values() for found in roles(shard)),
+        *identities(facts),
         *_schema(facts),
         *_routers(facts),
+        *_operations(facts),
     ]
 
 
@@ -105,13 +102,6 @@ def _isolation(shard: ShardFacts) -> Iterator[Finding]:
                 "row-level security is not forced, or its policies are missing",
                 "ALTER TABLE … ENABLE, FORCE ROW LEVEL SECURITY; see `tenantry schema diff`",
             )
-    for role, (superuser, bypass, createrole, replication) in shard.roles.items():
-        if superuser or bypass or createrole or replication:
-            yield Finding(
-                f"role {role} on {shard.name}",
-                "can step around row-level security",
-                "ALTER ROLE … NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOREPLICATION",
-            )
     if shard.parents_open:
         yield Finding(
             f"schema fleet on {shard.name}",
@@ -139,3 +129,12 @@ def _routers(facts: FleetFacts) -> Iterator[Finding]:
                 f"holds map version {version} of {facts.map.version}",
                 "wait one poll interval; if it stays, check that it reaches the catalog",
             )
+
+
+def _operations(facts: FleetFacts) -> Iterator[Finding]:
+    for kind, subject, step, started in facts.left:
+        yield Finding(
+            f"operation {kind} of {subject}",
+            f"was begun at {started:%Y-%m-%d %H:%M %Z}, reached {step!r}, and nobody works on it",
+            f"run `tenantry {kind}` again: it goes on where it stopped",
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -12,10 +12,13 @@ from tenantry_ops.cluster import read_places
 from tenantry_ops.locking import connect
 from tenantry_ops.migrate import SchemaState, schema_state
 from tenantry_schema.errors import ShardUnavailable
-from tenantry_schema.naming import APP, READ
+from tenantry_schema.naming import APP, OPERATOR, OWNER, READ
 from tenantry_schema.sql import load
 
 if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
     from tenantry.map import Map, Node
 
 _NODE = """
@@ -23,12 +26,26 @@ SELECT (SELECT system_identifier::text FROM pg_control_system()), pg_is_in_recov
     current_setting('transaction_read_only') = 'on'
 """
 _ROLES = """
-SELECT rolname, rolsuper, rolbypassrls, rolcreaterole, rolreplication
-FROM pg_roles WHERE rolname = ANY (%s)
+SELECT rolname, rolsuper, rolbypassrls, rolcreaterole OR rolcreatedb OR rolreplication, rolcanlogin,
+    pg_has_role(oid, (SELECT oid FROM pg_roles WHERE rolname = %(owner)s), 'MEMBER')
+FROM pg_roles WHERE rolname = ANY (%(roles)s)
 """
+_WHO = "SELECT fleet_id, shard_id FROM tenantry.shard"
+_RANGES = "SELECT bucket, lower(positions), upper(positions) FROM tenantry.ranges"
 _ROUTERS = """
 SELECT application, host, pid, map_version FROM tenantry.routers
 WHERE seen_at > now() - interval '1 minute'
+"""
+# An operation holds this lock for as long as its process lives (locking.py).
+_LEFT = """
+SELECT kind, subject, step, started_at FROM tenantry.operations AS operation
+WHERE state = 'running' AND NOT EXISTS (
+    SELECT FROM pg_locks AS held
+    WHERE held.locktype = 'advisory'
+        AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND held.classid::bigint = hashtext('tenantry ' || operation.kind)::bigint & 4294967295
+        AND held.objid::bigint = hashtext(operation.subject)::bigint & 4294967295
+)
 """
 
 
@@ -54,17 +71,37 @@ class TableFacts:
     policies: int
 
 
+@dataclass(frozen=True, slots=True)
+class RoleFacts:
+    """What a role may do.
+
+    :ivar special: whether it may create databases or roles, or replicate
+    :ivar owner: whether it may act as the owner of everything
+    """
+
+    name: str
+    superuser: bool
+    bypassrls: bool
+    special: bool
+    login: bool
+    owner: bool
+
+
 @dataclass(slots=True)
 class ShardFacts:
     """What a shard's primary serves.
 
     :ivar served: bucket schemas -> whether the application's role may use them
+    :ivar who: the fleet and the shard that it says it is, or None
+    :ivar ranges: bucket -> its range, as the shard's ``tenantry.bucket_of`` sees it
     """
 
     name: str
     served: dict[str, bool] = field(default_factory=dict)
     tables: list[TableFacts] = field(default_factory=list)
-    roles: dict[str, tuple[bool, bool, bool, bool]] = field(default_factory=dict)
+    roles: list[RoleFacts] = field(default_factory=list)
+    who: tuple[UUID, int] | None = None
+    ranges: dict[int, tuple[int, int]] = field(default_factory=dict)
     parents_open: bool = False
 
 
@@ -77,6 +114,7 @@ class FleetFacts:
     shards: dict[int, ShardFacts]
     schema: SchemaState | None
     routers: list[tuple[str, str, int, int]]
+    left: list[tuple[str, str, str, datetime]] = field(default_factory=list)
 
 
 def gather_facts(catalog: str) -> FleetFacts:
@@ -100,8 +138,9 @@ def gather_facts(catalog: str) -> FleetFacts:
             continue
     schema = schema_state(catalog) if len(shards) == len(places.shards) else None
     with connect(catalog) as conn:
-        routers = [tuple(row) for row in conn.execute(_ROUTERS)]
-    return FleetFacts(places.map, nodes, shards, schema, routers)  # type: ignore[arg-type]
+        routers: list[Any] = conn.execute(_ROUTERS).fetchall()
+        left: list[Any] = conn.execute(_LEFT).fetchall()
+    return FleetFacts(places.map, nodes, shards, schema, routers, left)
 
 
 def _node(shard: str, node: Node, conninfo: str) -> NodeFacts:
@@ -119,14 +158,14 @@ def _node(shard: str, node: Node, conninfo: str) -> NodeFacts:
     return facts
 
 
-def _shard(conn: psycopg.Connection[tuple[object, ...]], name: str) -> ShardFacts:
+def _shard(conn: psycopg.Connection[Any], name: str) -> ShardFacts:
     facts = ShardFacts(name)
-    for schema, usable in conn.execute(load("served_buckets"), (APP,)):
-        facts.served[str(schema)] = bool(usable)
-    for schema, table, forced, policies in conn.execute(load("bucket_tables")):
-        facts.tables.append(TableFacts(str(schema), str(table), bool(forced), int(str(policies))))
-    for role, *attributes in conn.execute(_ROLES, ([APP, READ],)):
-        facts.roles[str(role)] = tuple(bool(it) for it in attributes)  # type: ignore[assignment]
+    facts.served = dict(conn.execute(load("served_buckets"), (APP,)).fetchall())
+    facts.tables = [TableFacts(*row) for row in conn.execute(load("bucket_tables"))]
+    wanted = {"owner": OWNER, "roles": [APP, READ, OPERATOR, OWNER]}
+    facts.roles = [RoleFacts(*row) for row in conn.execute(_ROLES, wanted)]
+    facts.who = conn.execute(_WHO).fetchone()
+    facts.ranges = {bucket: (lo, hi) for bucket, lo, hi in conn.execute(_RANGES)}
     row = conn.execute("SELECT has_schema_privilege(%s, 'fleet', 'USAGE')", (APP,)).fetchone()
     facts.parents_open = row == (True,)
     return facts

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
-if TYPE_CHECKING:
-    import click
+# typer carries click inside itself from 0.17 on and asks for it beside before: the command and the
+# context are of whichever it has.
+Context = Any
+Command = Any
 
 
 class Lazy(NamedTuple):
@@ -55,24 +57,24 @@ COMMANDS: dict[str, Lazy] = {
 class LazyGroup(TyperGroup):
     """The root of the command line."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+    def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002  click's signature
         """Return the names in the order in which a new user needs them."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # noqa: ARG002
         """Return what the list of commands shows of one."""
         found = COMMANDS.get(cmd_name)
         return None if found is None else TyperCommand(cmd_name, help=found.summary)
 
     def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+        self, ctx: Context, args: list[str]
+    ) -> tuple[str | None, Command | None, list[str]]:
         """Import the command that is called."""
         name, _, rest = super().resolve_command(ctx, args)
         return name, None if name is None else load(name), rest
 
 
-def load(name: str) -> click.Command:
+def load(name: str) -> Command:
     """Import a command by its name."""
     found = COMMANDS[name]
     target = getattr(import_module(found.module), found.attribute)
@@ -81,5 +83,5 @@ def load(name: str) -> click.Command:
         holder.add_typer(target, name=name)
     else:
         holder.command(name)(target)
-    command: click.Command = get_group(holder).commands[name]
+    command: Command = get_group(holder).commands[name]
     return command

@@ -23,6 +23,8 @@ from tenantry_ops.fleet import Fleet
 from tenantry_ops.initialise import InitPlan, embedded_plan, initialise
 from tenantry_schema.errors import InvalidConfig
 
+_LAST_PORT = 65_535
+
 
 def init(
     *,
@@ -80,6 +82,10 @@ def _shard(number: int, given: str) -> Shard:
     ports = ports * len(hosts) if len(ports) == 1 else ports
     if not hosts[0] or len(ports) != len(hosts):
         raise InvalidConfig(f"--shard {name}: name a host, and one port or one for each host")
+    if not all(port.isdecimal() and 1 <= int(port) <= _LAST_PORT for port in ports):
+        raise InvalidConfig(
+            f"--shard {name}: a port is 1 to {_LAST_PORT}, not {','.join(ports)!r:.80}"
+        )
     dbname = str(parsed.get("dbname", "tenantry"))
     nodes = (
         Node(f"{name}-{chr(97 + it)}", host, int(port), dbname)

@@ -41,7 +41,9 @@ COMMANDS: dict[str, Lazy] = {
         "Create the catalog, migrate every shard and lay out the buckets.",
     ),
     "migrate": Lazy(
-        "tenantry_ops.cli.migrate", "migrate", "Upgrade the catalog, one canary shard, the others."
+        "tenantry_ops.cli.migrate",
+        "migrate",
+        "Upgrade the catalog, then one shard, then the others; running again resumes.",
     ),
     "doctor": Lazy(
         "tenantry_ops.cli.doctor",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import typer
 
@@ -36,11 +37,23 @@ def show(catalog: Catalog = None, directory: Directory = None, as_json: AsJson =
         }
         for it in held.buckets()
     ]
+    counted = Counter(it["shard"] for it in buckets)
+    shards: list[dict[str, Any]] = [
+        {
+            "shard": shard.name,
+            "buckets": counted[shard.name],
+            "nodes": [f"{node.name} {node.host}:{node.port}" for node in shard.nodes],
+        }
+        for shard in held.shards.values()
+    ]
     if as_json:
-        print_json({"version": held.version, "key_type": held.key_type, "buckets": buckets})
+        head = {"version": held.version, "fleet": held.fleet_id, "key_type": held.key_type}
+        print_json({**head, "pins": held.pin_count, "shards": shards, "buckets": buckets})
         return
-    console.print(f"map version {held.version}, {len(held)} buckets, {held.pin_count} pins")
+    console.print(
+        f"map version {held.version}, {len(held)} buckets, {held.pin_count} pins, "
+        f"keys of type {held.key_type}"
+    )
     if len(buckets) <= _MOST_SHOWN:
         print_rows(buckets, as_json=False)
-    counted = Counter(it["shard"] for it in buckets)
-    print_rows(({"shard": name, "buckets": n} for name, n in counted.items()), as_json=False)
+    print_rows(({**it, "nodes": "\n".join(it["nodes"])} for it in shards), as_json=False)

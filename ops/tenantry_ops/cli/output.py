@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from tenantry.conninfo import parse
 from tenantry_ops.cli.console import console, errors
@@ -58,10 +60,18 @@ def print_rows(
         return
     table = Table(title=title, title_justify="left")
     for name in listed[0] if listed else ():
-        table.add_column(name.replace("_", " "))
+        # A key that is cut off cannot be copied.
+        table.add_column(name.replace("_", " "), overflow="fold")
     for row in listed:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+        table.add_row(*(_cell(value) for value in row.values()))
     console.print(table)
+
+
+def _cell(value: object) -> Text:
+    """Return a value as it is: brackets of a server's message are not markup."""
+    if isinstance(value, datetime):
+        return Text(f"{value:%Y-%m-%d %H:%M:%S %Z}")
+    return Text("" if value is None else str(value))
 
 
 def print_json(value: Any) -> None:

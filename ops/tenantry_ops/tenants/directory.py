@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
+from psycopg import sql
 
 from tenantry.catalog_writes import register_tenant
 from tenantry.drive import drive
@@ -18,10 +19,12 @@ from tenantry.keys import KeyType, TenantKey, key_text, normalize, shown
 from tenantry_ops.cluster import read_places
 from tenantry_ops.locking import connect
 from tenantry_ops.models import layout_of
-from tenantry_schema.errors import InvalidKey, UnknownTenant
+from tenantry_schema.errors import InvalidKey, ShardUnavailable, UnknownTenant
 
 if TYPE_CHECKING:
-    from tenantry.map import Map
+    from tenantry.map import Map, Placement
+    from tenantry_ops.cluster import FleetPlaces
+    from tenantry_schema.layout import Layout
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 _PAGE = """
@@ -52,11 +55,8 @@ def create(catalog: str, name: str, key: str | None = None) -> dict[str, Any]:
         tenant = _key(known, places.map.key_type)
         drive(conn, register_tenant(tenant, name))
     placement = places.map.of_tenant(tenant)
-    if any(rule.name == "tenants" for rule in layout_of(places.models).bucketed):
-        home = next(it for it in places.shards if it.id == placement.shard)
-        with psycopg.connect(home.conninfo) as shard:
-            statement = psycopg.sql.SQL(_ROW).format(psycopg.sql.Identifier(placement.schema))
-            shard.execute(statement, (tenant, name))
+    if _has_root(layout_of(places.models)):
+        _enter(places, placement, tenant, name)
     return _where(places.map, name, tenant)
 
 
@@ -89,6 +89,32 @@ def where(catalog: str, given: str) -> dict[str, Any]:
     found = show(catalog, given)
     held = read_places(catalog).map
     return _where(held, found["name"], _key(found["tenant"], held.key_type))
+
+
+def _has_root(layout: Layout) -> bool:
+    """Say whether buckets have a table ``tenants`` that a key and a name are enough for."""
+    for rule in layout.bucketed:
+        if rule.name == "tenants":
+            columns = {it.name: it for it in rule.table.columns}
+            others = [it for name, it in columns.items() if name not in {"tenant_id", "name"}]
+            return "name" in columns and all(it.nullable or it.server_default for it in others)
+    return False
+
+
+def _enter(places: FleetPlaces, placement: Placement, tenant: TenantKey, name: str) -> None:
+    statement = sql.SQL(_ROW).format(sql.Identifier(placement.schema))
+    home = next((it for it in places.shards if it.id == placement.shard), None)
+    again = f"run `tenantry tenants create {name}` again to complete it"
+    if home is None:
+        raise ShardUnavailable(f"shard {placement.shard} has no nodes in the catalog; then {again}")
+    try:
+        with psycopg.connect(home.conninfo) as conn:
+            conn.execute(statement, (tenant, name))
+    except psycopg.OperationalError as error:
+        raise ShardUnavailable(
+            f"the primary of shard {home.name!r} does not answer ({str(error).strip()}): the "
+            f"tenant is in the catalog, but not in its bucket; {again}"
+        ) from error
 
 
 def _where(held: Map, name: str, tenant: TenantKey) -> dict[str, Any]:

@@ -1,0 +1,133 @@
+"""The command line itself: quick, honest about its commands, and silent about secrets."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import psycopg
+import pytest
+from rich.console import Console
+
+from tenantry_ops.cli import lazy, output, root
+from tenantry_ops.cli.init import _shard
+from tenantry_schema.errors import InvalidConfig, ShardUnavailable
+
+HEAVY = "import sys; from tenantry_ops.cli import main; print(*sys.modules)"
+CONNINFO = "host=nowhere password=hunter2 nonsense"
+
+
+def call(*arguments, **env):
+    return subprocess.run(
+        [sys.executable, "-m", "tenantry_ops", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", **env},
+    )
+
+
+def test_help_imports_no_driver():
+    """Listing the commands costs neither a driver nor SQLAlchemy nor Alembic."""
+    ended = subprocess.run(
+        [sys.executable, "-c", HEAVY], capture_output=True, text=True, check=True
+    )
+    assert {"psycopg", "sqlalchemy", "alembic"} & set(ended.stdout.split()) == set()
+
+
+@pytest.mark.parametrize("name", lazy.COMMANDS)
+def test_the_list_says_what_the_command_says(name):
+    """The line in the list is the first line of the command's own help."""
+    command = lazy.load(name)
+    assert command.name == name
+    first = (command.help or "").partition("\n")[0]
+    assert lazy.COMMANDS[name].summary == first
+
+
+def test_version_help_and_unknown_commands():
+    """0 for answers, 2 for a call that cannot be."""
+    assert call("--version").stdout.startswith("tenantry ")
+    listed = call("--help")
+    assert listed.returncode == 0
+    assert all(name in listed.stdout for name in lazy.COMMANDS)
+    unknown = call("dance")
+    assert (unknown.returncode, "No such command 'dance'" in unknown.stderr) == (2, True)
+
+
+def test_an_error_is_one_message_and_a_traceback_only_when_asked_for():
+    """``--debug`` or its variable shows where it came from."""
+    arguments = ("doctor", "--catalog", CONNINFO)
+    quiet = call(*arguments)
+    assert quiet.returncode == 2
+    assert quiet.stderr.startswith("InvalidConfig: the catalog's conninfo is not readable")
+    assert "Traceback" not in quiet.stderr
+    assert "Traceback" in call("--debug", *arguments).stderr
+    assert "Traceback" in call(*arguments, TENANTRY_DEBUG="1").stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("doctor", "--catalog", CONNINFO),
+        ("tenants", "list", "--catalog", CONNINFO),
+        ("init", "--catalog", CONNINFO, "--shard", "a=host=b"),
+        ("init", "--catalog", "host=a", "--shard", f"a={CONNINFO}"),
+        ("init", "--catalog", "host=a", "--shard", "a=host=b password=hunter2"),
+        ("map", "show", "--catalog", "host=127.0.0.1 port=1 password=hunter2 dbname=x user=u"),
+    ],
+)
+def test_no_secret_is_shown(arguments):
+    """Not in a message, not in a traceback's message."""
+    ended = call(*arguments)
+    assert ended.returncode in {1, 2}
+    assert "hunter2" not in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("host=a", "no user's name"),
+        ("a", "NAME=CONNINFO"),
+        ("a=port=5432", "name a host"),
+        ("a=host=x,y port=1,2,3", "one port or one for each host"),
+        ("a=host=x port=many", "port"),
+        ("a=host=x port=0", "port"),
+        ("a=host=x port=65536", "port"),
+    ],
+)
+def test_shards_that_cannot_be(given, reason):
+    """Each is refused by name before anything was asked of a server."""
+    if reason == "no user's name":
+        assert _shard(1, "host=host=a").name == "host"
+        return
+    with pytest.raises(InvalidConfig, match=reason):
+        _shard(1, given)
+
+
+def test_a_shard_with_several_hosts():
+    """One port for all, or one for each."""
+    shard = _shard(3, "s=host=x,y port=6000 dbname=d")
+    assert [(it.host, it.port, it.dbname) for it in shard.nodes] == [
+        ("x", 6000, "d"),
+        ("y", 6000, "d"),
+    ]
+    assert [it.port for it in _shard(3, "s=host=x,y port=1,2").nodes] == [1, 2]
+
+
+def test_servers_messages_are_no_markup(capsys, monkeypatch):
+    """Brackets in values are printed, long keys are not cut."""
+    monkeypatch.setattr(output, "console", Console(width=40))
+    key = "f478cc83-c9b9-4d39-93bf-7f29931228b2"
+    output.print_rows([{"a": "[bold]x[/]", "b": key, "c": None}], as_json=False)
+    printed = capsys.readouterr().out
+    assert "[bold]x[/]" in printed
+    assert "…" not in printed
+
+
+def test_what_is_ours_is_not_dressed_up():
+    """Errors of servers become messages; faults of ours keep their traceback."""
+    assert root._message(ShardUnavailable("gone")) == "gone"
+    assert "SQLSTATE none" in root._message(psycopg.Error("lost"))
+    assert root._message(FileNotFoundError(2, "No such file", "x")) is not None
+    assert root._message(KeyError("x")) is None

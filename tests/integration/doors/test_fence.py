@@ -42,10 +42,9 @@ class HandMover:
             self.make(there, home.schema, number, now)
             self.take(here, home.schema)
             copied = {name: self.read(here, home.schema, name) for name in TABLES}
+            gone = sql.Identifier(f"gone_{uuid4().hex[:8]}")
             here.execute(
-                sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(
-                    sql.Identifier(home.schema), sql.Identifier(f"gone_{uuid4().hex[:8]}")
-                )
+                sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(home.schema), gone)
             )
             for name, (columns, rows) in copied.items():
                 self.write(there, home.schema, name, columns, rows)
@@ -56,6 +55,8 @@ class HandMover:
                 )
             )
             there.commit()
+            # What is left would be in the way of a later move back.
+            here.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(gone))
         with psycopg.connect(self.catalog) as conn:
             version = drive(conn, load_map()).version
             drive(conn, place_bucket(number, target.id, version=version))

@@ -79,6 +79,20 @@ class AsyncRouter(RouterCore):
         self._check_open()
         return await asyncio.to_thread(self._follower.reload)
 
+    async def tenant_of_agent(self, agent: str) -> TenantKey:
+        """Return whose agent this is, for ids that were not minted by tenantry.
+
+        The directory in the catalog is asked once: an agent's tenant never changes. A miss is not
+        remembered.
+
+        :raises UnknownAgent: when the directory has no such agent
+        :raises CatalogUnavailable: when the catalog does not answer
+        """
+        found = self._known_agent(agent)
+        if found is not None:
+            return found
+        return self._keep_agent(agent, await asyncio.to_thread(self._follower.tenant_of, agent))
+
     def session(
         self,
         *,

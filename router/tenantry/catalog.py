@@ -35,6 +35,7 @@ VALUES (%(id)s, %(application)s, %(host)s, %(pid)s, %(version)s, now(), now())
 ON CONFLICT (id) DO UPDATE
 SET map_version = excluded.map_version, seen_at = excluded.seen_at
 """
+_LEAVE = "DELETE FROM tenantry.routers WHERE id = %s"
 _DIRECTORY = """
 SELECT agent.tenant_key, fleet.key_type
 FROM tenantry.agents AS agent, tenantry.fleet AS fleet
@@ -81,6 +82,12 @@ def heartbeat(router: UUID, *, application: str, host: str, pid: int, version: i
         _HEARTBEAT,
         {"id": router, "application": application, "host": host, "pid": pid, "version": version},
     )
+
+
+def leave(router: UUID) -> Work[None]:
+    """Take a router that closes off the operators' list."""
+    yield Query("SET LOCAL synchronous_commit = off")
+    yield Query(_LEAVE, (router,))
 
 
 def directory_lookup(agent: str) -> Work[TenantKey]:

@@ -9,7 +9,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tenantry.errors import AlreadyExists, AmbiguousPin, MapChanged, UnknownBucket
+from tenantry.errors import (
+    AlreadyExists,
+    AmbiguousPin,
+    MapChanged,
+    UnknownBucket,
+    UnknownTenant,
+)
 from tenantry.keys import POSITIONS, TenantKey, key_text, position
 from tenantry_schema.naming import MAP_CHANNEL
 from tenantry_schema.query import Query
@@ -62,6 +68,14 @@ RETURNING number
 """
 _PIN_BUCKET = "INSERT INTO tenantry.buckets (number, shard_id) VALUES (%s, %s)"
 _PIN = "INSERT INTO tenantry.pins (tenant_key, position, bucket) VALUES (%s, %s, %s)"
+
+_KNOWN_TENANT = "SELECT 1 FROM tenantry.tenants WHERE tenant_key = %s"
+_AGENT = """
+INSERT INTO tenantry.agents AS agent (agent_id, tenant_key) VALUES (%s, %s)
+ON CONFLICT (agent_id) DO UPDATE SET tenant_key = excluded.tenant_key
+WHERE agent.tenant_key = excluded.tenant_key
+RETURNING agent_id
+"""
 
 
 def equal_ranges(count: int) -> list[tuple[int, int]]:
@@ -162,6 +176,20 @@ def register_tenant(key: TenantKey, name: str) -> Work[None]:
         return
     if not (yield Query(_SAME_TENANT, (text, name))):
         raise AlreadyExists(f"a tenant with the name {name!r} or the key {text} exists already")
+
+
+def register_agent(agent: str, key: TenantKey) -> Work[None]:
+    """Enter an agent whose id was not minted here into the directory; its tenant never changes.
+
+    :param agent: the service's own id of the agent, 1 to 200 characters
+    :raises UnknownTenant: when the tenant is not registered
+    :raises AlreadyExists: when the agent belongs to another tenant
+    """
+    text = key_text(key)
+    if not (yield Query(_KNOWN_TENANT, (text,))):
+        raise UnknownTenant(f"no tenant {text} is registered: create it before its agents")
+    if not (yield Query(_AGENT, (agent, text))):
+        raise AlreadyExists(f"agent {agent!r:.60} belongs to another tenant, which never changes")
 
 
 def bump(version: int) -> Work[int]:

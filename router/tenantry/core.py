@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tenantry.call import Call
-from tenantry.errors import InvalidInput, RouterClosed, ShardUnavailable
+from tenantry.errors import InvalidInput, InvalidKey, RouterClosed, ShardUnavailable
 from tenantry.follow import MapFollower
 from tenantry.pools import PoolTable
 from tenantry.reads import check_read
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tenantry.keys import TenantKey
     from tenantry.map import Map, Placement, Shard
 
+_LONGEST_AGENT = 200
+_KEPT_AGENTS = 16_384
+
 
 class RouterCore:
     """The state of a router; the doors add the I/O of their colour."""
@@ -29,6 +32,7 @@ class RouterCore:
         self._pools = PoolTable(self.settings, self._follower.given)
         self._watchdog = Watchdog()
         self._routes: Routes | None = None
+        self._agents: dict[str, TenantKey] = {}
         self._open = False
 
     @property
@@ -77,6 +81,22 @@ class RouterCore:
             check_read(read)
         route = self._route(tenant, agent)
         return Call(route, self._follower.current, self._bound(deadline), self._watchdog)
+
+    def _known_agent(self, agent: str) -> TenantKey | None:
+        self._check_open()
+        given: object = agent
+        if not isinstance(given, str) or not 1 <= len(given) <= _LONGEST_AGENT or "\0" in given:
+            raise InvalidKey(
+                f"an agent's id in the directory is text of 1 to {_LONGEST_AGENT} characters "
+                f"without NUL, not {given!r:.60}"
+            )
+        return self._agents.get(agent)
+
+    def _keep_agent(self, agent: str, tenant: TenantKey) -> TenantKey:
+        if len(self._agents) >= _KEPT_AGENTS:
+            self._agents.clear()
+        self._agents[agent] = tenant
+        return tenant
 
     def _bound(self, deadline: float | None) -> float:
         return self.settings.deadline if deadline is None else _checked(deadline)

@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from tenantry.catalog import heartbeat, load_map, map_version
+from tenantry.catalog import directory_lookup, heartbeat, leave, load_map, map_version
 from tenantry.conninfo import catalog_conninfo, parse, shown
 from tenantry.drive import drive
 from tenantry.errors import CatalogUnavailable
@@ -26,10 +26,14 @@ from tenantry.watchdog import shut
 from tenantry_schema.naming import MAP_CHANNEL
 
 if TYPE_CHECKING:
+    from tenantry.keys import TenantKey
     from tenantry.map import Map
     from tenantry.settings import RouterSettings
 
 logger = logging.getLogger("tenantry")
+
+#: Seconds that a closing router gives the catalog to take its name off the list.
+_GOODBYE = 1.0
 
 
 class MapFollower:
@@ -69,14 +73,15 @@ class MapFollower:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop following and wait for the thread."""
+        """Stop following and wait for the thread, which leaves the list of routers."""
         self._stopped = True
         self._waker.send(b"\0")
-        following = self._following
-        if following is not None:
-            # A catalog that does not answer must not hold the closing up.
-            shut(following)
         if self._thread is not None:
+            self._thread.join(_GOODBYE)
+            following = self._following
+            if self._thread.is_alive() and following is not None:
+                # A catalog that does not answer must not hold the closing up.
+                shut(following)
             self._thread.join()
             self._thread = None
         self._wake.close()
@@ -94,6 +99,15 @@ class MapFollower:
                 return held
             with self._connect() as conn:
                 return self._load(conn)
+
+    def tenant_of(self, agent: str) -> TenantKey:
+        """Ask the directory whose agent this is.
+
+        :raises UnknownAgent: when the directory has no such agent
+        :raises CatalogUnavailable: when the catalog does not answer
+        """
+        with self._connect() as conn:
+            return drive(conn, directory_lookup(agent))
 
     def _connect(self) -> psycopg.Connection[Any]:
         try:
@@ -154,6 +168,8 @@ class MapFollower:
             conn.pgconn.consume_input()
             while conn.pgconn.notifies():
                 pass
+        with conn.transaction():
+            drive(conn, leave(self.router_id))
 
     def _beat(self, conn: psycopg.Connection[Any]) -> None:
         beat = heartbeat(

@@ -80,6 +80,18 @@ class Router(RouterCore):
         self._check_open()
         return self._follower.reload()
 
+    def tenant_of_agent(self, agent: str) -> TenantKey:
+        """Return whose agent this is, for ids that were not minted by tenantry.
+
+        The directory in the catalog is asked once: an agent's tenant never changes. A miss is not
+        remembered.
+
+        :raises UnknownAgent: when the directory has no such agent
+        :raises CatalogUnavailable: when the catalog does not answer
+        """
+        found = self._known_agent(agent)
+        return self._keep_agent(agent, self._follower.tenant_of(agent)) if found is None else found
+
     def session(
         self,
         *,

@@ -45,6 +45,11 @@ COMMANDS: dict[str, Lazy] = {
         "migrate",
         "Upgrade the catalog, then one shard, then the others; running again resumes.",
     ),
+    "schema": Lazy(
+        "tenantry_ops.cli.schema",
+        "app",
+        "Compare the structure of every bucket, and write revisions.",
+    ),
     "doctor": Lazy(
         "tenantry_ops.cli.doctor",
         "doctor",

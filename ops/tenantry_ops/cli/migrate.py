@@ -13,7 +13,7 @@ from tenantry_ops.cli.output import AsJson, Catalog, Directory, catalog_of, erro
 def migrate(
     catalog: Catalog = None,
     directory: Directory = None,
-    revision: Annotated[str, typer.Option(help="Where the shards' history is to go.")] = "head",
+    revision: Annotated[str, typer.Option(help="Where the shards' history is to go.")] = "heads",
     jobs: Annotated[int, typer.Option(help="Shards at once, after the canary.")] = 4,
     patience: Annotated[float, typer.Option(help="Seconds to try for a lock.")] = 30.0,
     as_json: AsJson = False,
@@ -28,5 +28,7 @@ def migrate(
         progress=lambda name: errors.print(f"[dim]{name}[/]"),
     )
     state = migrating.schema_state(where)
-    rows = [{"database": name, "revision": found} for name, found in state.revisions.items()]
+    rows = [
+        {"database": name, "revision": ", ".join(found)} for name, found in state.revisions.items()
+    ]
     print_rows(rows, as_json=as_json)

@@ -116,7 +116,7 @@ def _schema(facts: FleetFacts) -> Iterator[Finding]:
     for name in facts.schema.behind:
         yield Finding(
             f"schema of {name}",
-            f"is at revision {facts.schema.revisions[name]}",
+            f"is at revision {', '.join(facts.schema.revisions[name]) or 'none'}",
             "run `tenantry migrate`",
         )
 

@@ -10,29 +10,29 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import psycopg
-from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool
+from alembic.util import CommandError
 
-from tenantry_ops.cluster import read_places
+from tenantry_ops.cluster import engine_of, read_places
 from tenantry_ops.locking import operation
 from tenantry_ops.migrate.process import Target, upgrade_database
+from tenantry_ops.models import layout_of
 from tenantry_schema.errors import MigrationFailed
-from tenantry_schema.migrations import History, current_revision, head_revision
+from tenantry_schema.migrations import History, current_revisions, head_revisions, write_revision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """Which revision each database has: ``catalog``, and every shard by its name.
+    """Which revisions each database has: ``catalog``, and every shard by its name.
 
-    :ivar heads: the newest revision of each history
+    :ivar heads: the newest revisions of each history
     """
 
-    revisions: dict[str, str | None]
-    heads: dict[str, str | None]
+    revisions: dict[str, tuple[str, ...]]
+    heads: dict[str, tuple[str, ...]]
 
     @property
     def behind(self) -> list[str]:
@@ -47,7 +47,7 @@ class SchemaState:
 def migrate(
     catalog: str,
     *,
-    revision: str = "head",
+    revision: str = "heads",
     jobs: int = 4,
     patience: float = 30.0,
     progress: Callable[[str], None] = lambda _: None,
@@ -79,12 +79,30 @@ def migrate(
     return ["catalog", *(target.name for target in targets)]
 
 
+def write_fleet_revision(catalog: str, message: str, *, empty: bool = False) -> Path:
+    """Write a revision of a service's models, compared with the first shard; return its path.
+
+    :param empty: whether to leave its body to the author
+    :raises InvalidConfig: when the models name no package for revisions
+    :raises MigrationFailed: when the shard is not at the newest revision
+    """
+    places = read_places(catalog)
+    layout = layout_of(places.models)
+    first = places.shards[0]
+    with engine_of(first.conninfo).connect() as connection:
+        try:
+            return write_revision(connection, layout, message, empty=empty)
+        except CommandError as error:
+            raise MigrationFailed(f"{first.name}: {error}; run `tenantry migrate` first") from error
+
+
 def schema_state(catalog: str) -> SchemaState:
     """Ask the catalog and every shard which revision it has."""
     places = read_places(catalog)
-    revisions = {"catalog": _revision(catalog)}
-    revisions |= {it.name: _revision(it.conninfo) for it in places.shards}
-    heads = {history.value: head_revision(history) for history in History}
+    layout = layout_of(places.models)
+    revisions = {"catalog": _revisions(catalog)}
+    revisions |= {it.name: _revisions(it.conninfo) for it in places.shards}
+    heads = {history.value: head_revisions(history, layout) for history in History}
     return SchemaState(revisions, heads)
 
 
@@ -100,9 +118,6 @@ def _all(one: Callable[[Target], None], targets: list[Target], jobs: int) -> lis
         return [failure for failure in pool.map(attempt, targets) if failure is not None]
 
 
-def _revision(conninfo: str) -> str | None:
-    engine = create_engine(
-        "postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo), poolclass=NullPool
-    )
-    with engine.connect() as connection:
-        return current_revision(connection)
+def _revisions(conninfo: str) -> tuple[str, ...]:
+    with engine_of(conninfo).connect() as connection:
+        return current_revisions(connection)

@@ -28,7 +28,7 @@ class Target:
     models: str | None = None
 
 
-def upgrade_database(target: Target, *, revision: str = "head", patience: float = 30.0) -> None:
+def upgrade_database(target: Target, *, revision: str = "heads", patience: float = 30.0) -> None:
     """Upgrade one database in a process of its own.
 
     :param patience: seconds during which a lock that is not available is tried again

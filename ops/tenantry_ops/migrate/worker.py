@@ -12,11 +12,12 @@ import sys
 import time
 
 import psycopg
-from sqlalchemy import create_engine
+from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
 
+from tenantry_ops.cluster import engine_of
 from tenantry_ops.models import layout_of
+from tenantry_schema.errors import TenantryError
 from tenantry_schema.migrations import History, upgrade
 
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -40,19 +41,14 @@ def main() -> None:
             if state != _LOCK_NOT_AVAILABLE or time.monotonic() > until:
                 sys.exit(f"{error.orig}".strip())
             time.sleep(random.uniform(0.05, 0.5))  # noqa: S311  jitter is not a secret
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, CommandError, TenantryError) as error:
             sys.exit(f"{error}".strip())
         else:
             return
 
 
 def _upgrade(told: dict[str, str]) -> None:
-    engine = create_engine(
-        "postgresql+psycopg://",
-        creator=lambda: psycopg.connect(told["conninfo"]),
-        poolclass=NullPool,
-    )
-    with engine.connect() as connection:
+    with engine_of(told["conninfo"]).connect() as connection:
         connection.exec_driver_sql(_ALONE)
         connection.commit()
         history = History(told["history"])

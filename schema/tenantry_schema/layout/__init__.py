@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from tenantry_schema.layout.bucket import bucket_statements
+from tenantry_schema.layout.bucket import bucket_statements, table_statements
 from tenantry_schema.layout.rules import Layout, TableKind, TableRule
 from tenantry_schema.layout.shard import shard_statements
 
-__all__ = ["Layout", "TableKind", "TableRule", "bucket_statements", "shard_statements"]
+__all__ = [
+    "Layout",
+    "TableKind",
+    "TableRule",
+    "bucket_statements",
+    "shard_statements",
+    "table_statements",
+]

@@ -45,16 +45,28 @@ def bucket_statements(
     :param now: the moment around which the first time partitions lie
     """
     schema = bucket_schema(number, generation)
-    made: list[Statement] = [
-        sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(*_names(schema, OWNER))
+    return [
+        sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(*_names(schema, OWNER)),
+        *table_statements(layout, schema, number, now=now),
+        sql.SQL("GRANT USAGE ON SCHEMA {} TO {}, {}").format(*_names(schema, APP, READ)),
     ]
+
+
+def table_statements(
+    layout: Layout, schema: str, number: int, *, now: datetime, parents: str = FLEET
+) -> list[Statement]:
+    """Return the statements that make a layout's tables in a bucket's schema that is there.
+
+    :param schema: the bucket's schema, a name of letters, digits and underscores
+    :param parents: the schema that their parents lie in
+    """
+    made: list[Statement] = []
     for rule in layout.bucketed:
-        made.extend(_partition(rule, schema, number, now))
-    # Compiled by SQLAlchemy for the stand-in; the schema's name is made of integers only.
+        made.extend(_partition(rule, schema, number, now, parents))
+    # Compiled by SQLAlchemy for the stand-in; the schema's name needs no quotes.
     made.extend(sql.SQL(text.replace(f'"{STAND_IN}"', schema)) for text in _constraints(layout))
     for rule in layout.bucketed:
         made.extend(_secured(rule, layout, schema, now))
-    made.append(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}, {}").format(*_names(schema, APP, READ)))
     return made
 
 
@@ -73,14 +85,16 @@ def _constraints(layout: Layout) -> tuple[str, ...]:
     return tuple(bucket_constraints(layout))
 
 
-def _partition(rule: TableRule, schema: str, number: int, now: datetime) -> list[Statement]:
+def _partition(
+    rule: TableRule, schema: str, number: int, now: datetime, parents: str
+) -> list[Statement]:
     by_time: Statement = sql.SQL("")
     if rule.time_column is not None:
         by_time = sql.SQL(" PARTITION BY RANGE ({})").format(sql.Identifier(rule.time_column))
     table = sql.Identifier(schema, rule.name)
     made: list[Statement] = [
         sql.SQL("CREATE TABLE {} PARTITION OF {} (bucket DEFAULT {}) FOR VALUES IN ({}){}").format(
-            table, sql.Identifier(FLEET, rule.name), number, number, by_time
+            table, sql.Identifier(parents, rule.name), number, number, by_time
         ),
         _owned(table),
     ]

@@ -25,6 +25,7 @@ from tenantry_schema.naming import BUCKET_COLUMN, FLEET, SHARED
 if TYPE_CHECKING:
     from sqlalchemy import Constraint, Index, Table
     from sqlalchemy.schema import ExecutableDDLElement
+    from sqlalchemy.sql import ClauseElement
 
     from tenantry_schema.layout.rules import Layout
 
@@ -34,30 +35,35 @@ STAND_IN = "STAND_IN"
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
-def parent_metadata(layout: Layout) -> MetaData:
-    """Return the parents in schema ``fleet``, with the bucket column, and the reference tables.
+def parent_metadata(layout: Layout, parents: str = FLEET) -> MetaData:
+    """Return the parents with the bucket column, and the reference tables.
 
     Parents carry columns and checks, which partitions inherit; keys, foreign keys and indexes live
     inside the buckets.
+
+    :param parents: the schema that they lie in
     """
     metadata = MetaData()
     for rule in layout.references:
         rule.table.to_metadata(metadata, schema=SHARED)
     for rule in layout.bucketed:
-        parent = rule.table.to_metadata(metadata, schema=FLEET, referred_schema_fn=_referred)
+        parent = rule.table.to_metadata(metadata, schema=parents, referred_schema_fn=_referred)
         parent.append_column(Column(BUCKET_COLUMN, Integer, nullable=False))
         for constraint in list(parent.constraints):
             if not isinstance(constraint, CheckConstraint):
                 parent.constraints.discard(constraint)
+        parent.foreign_keys.clear()
+        for column in parent.columns:
+            column.foreign_keys.clear()
         parent.primary_key = PrimaryKeyConstraint()  # type: ignore[misc]  # typed read-only
         parent.indexes.clear()
         parent.dialect_options["postgresql"]["partition_by"] = f"LIST ({BUCKET_COLUMN})"
     return metadata
 
 
-def parent_ddl(layout: Layout) -> list[str]:
+def parent_ddl(layout: Layout, parents: str = FLEET) -> list[str]:
     """Return the statements that create parents and reference tables that are not there."""
-    metadata = parent_metadata(layout)
+    metadata = parent_metadata(layout, parents)
     statements: list[ExecutableDDLElement] = []
     for table in metadata.sorted_tables:
         statements.append(CreateTable(table, if_not_exists=True))
@@ -68,12 +74,13 @@ def parent_ddl(layout: Layout) -> list[str]:
 def bucket_constraints(layout: Layout) -> list[str]:
     """Return keys, indexes and then foreign keys of a bucket's tables in schema STAND_IN."""
     metadata = MetaData()
-    for rule in layout.references:
-        rule.table.to_metadata(metadata, schema=SHARED)
     copies = [
         rule.table.to_metadata(metadata, schema=STAND_IN, referred_schema_fn=_referred)
         for rule in layout.bucketed
     ]
+    for rule in layout.bucketed:
+        for key in rule.table.foreign_key_constraints:
+            _copy_referent(metadata, key.referred_table)
     keys: list[ExecutableDDLElement] = []
     foreign: list[ExecutableDDLElement] = []
     for table in copies:
@@ -84,17 +91,26 @@ def bucket_constraints(layout: Layout) -> list[str]:
     return [compiled(statement) for statement in (*keys, *foreign)]
 
 
-def compiled(statement: ExecutableDDLElement) -> str:
-    """Return the text of a DDL statement on one line end."""
+def compiled(statement: ClauseElement) -> str:
+    """Return the text of a piece of DDL."""
     return str(statement.compile(dialect=_DIALECT)).strip()
+
+
+def _copy_referent(metadata: MetaData, table: Table) -> None:
+    schema = SHARED if _is_reference(table) else STAND_IN
+    if f"{schema}.{table.name}" not in metadata.tables:
+        table.to_metadata(metadata, schema=schema)
+
+
+def _is_reference(table: Table) -> bool:
+    return bool(table.info.get("tenantry", {}).get("reference"))
 
 
 def _referred(
     table: Table, to_schema: str | None, constraint: ForeignKeyConstraint, _referred: str | None
 ) -> str | None:
     del table
-    is_reference = constraint.referred_table.info.get("tenantry", {}).get("reference")
-    return SHARED if is_reference else to_schema
+    return SHARED if _is_reference(constraint.referred_table) else to_schema
 
 
 def _sorted_constraints(table: Table) -> list[Constraint]:

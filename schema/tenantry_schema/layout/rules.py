@@ -4,6 +4,9 @@ A table is one of three kinds. *Bucketed*: ``tenant_id`` first in the primary ke
 unique constraint and foreign key. *Append-only*: bucketed, and partitioned by time inside the
 bucket (``info={"tenantry": {"time": column}}``), with the time in its primary key and no foreign
 keys. *Reference*: the same on every shard (``info={"tenantry": {"reference": True}}``).
+
+A service names the package of its own revisions at the MetaData:
+``MetaData(info={"tenantry": {"migrations": "service.migrations"}})``.
 """
 
 from __future__ import annotations
@@ -53,10 +56,14 @@ class TableRule:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The tables of a service in the order of their foreign keys, and the type of their tenants."""
+    """The tables of a service in the order of their foreign keys, and the type of their tenants.
+
+    :ivar migrations: the package that holds the service's own revisions, or None
+    """
 
     tables: tuple[TableRule, ...]
     key_type: str
+    migrations: str | None = None
 
     @property
     def bucketed(self) -> tuple[TableRule, ...]:
@@ -84,7 +91,8 @@ class Layout:
             raise InvalidSchema("the MetaData has no table with tenant_id first in its primary key")
         if len(set(types.values())) > 1:
             raise InvalidSchema(f"tenant_id must have one type in all tables, but has {types}")
-        return cls(rules, next(iter(types.values())))
+        migrations = metadata.info.get("tenantry", {}).get("migrations")
+        return cls(rules, next(iter(types.values())), migrations)
 
 
 def _rule(table: Table) -> TableRule:

@@ -38,4 +38,9 @@ def shard_statements(layout: Layout) -> list[Statement]:
                 sql.Identifier(schema), *readers
             )
         )
+    made.append(
+        sql.SQL(
+            "ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} GRANT SELECT ON TABLES TO {}, {}"
+        ).format(sql.Identifier(OWNER), sql.Identifier(SHARED), *readers)
+    )
     return made

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from tenantry_schema.migrations.running import History, current_revision, head_revision, upgrade
+from tenantry_schema.migrations.running import (
+    History,
+    current_revisions,
+    head_revisions,
+    upgrade,
+    write_revision,
+)
 
-__all__ = ["History", "current_revision", "head_revision", "upgrade"]
+__all__ = ["History", "current_revisions", "head_revisions", "upgrade", "write_revision"]

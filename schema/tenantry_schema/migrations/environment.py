@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 
+from tenantry_schema.layout.ddl import parent_metadata
+from tenantry_schema.migrations.autogenerate import in_words_of_buckets, is_ours
 from tenantry_schema.migrations.running import VERSION_TABLE
 from tenantry_schema.naming import ADMIN
 
@@ -18,6 +20,10 @@ def run() -> None:
     connection.commit()
     context.configure(
         connection=connection,
+        target_metadata=parent_metadata(context.config.attributes["layout"]),
+        include_schemas=True,
+        include_name=is_ours,
+        process_revision_directives=in_words_of_buckets,
         version_table=VERSION_TABLE,
         version_table_schema=ADMIN,
         transaction_per_migration=True,

@@ -6,8 +6,11 @@ migrates several databases at once starts a process for each.
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
+from importlib import import_module
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alembic import command
@@ -16,6 +19,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import sql
 
+from tenantry_schema.errors import InvalidConfig
 from tenantry_schema.naming import ADMIN, OWNER
 
 if TYPE_CHECKING:
@@ -36,42 +40,94 @@ class History(StrEnum):
 def configured(history: History, connection: Connection | None, layout: Layout) -> Config:
     """Return Alembic's configuration of a history.
 
-    :param layout: the tables that the shards hold
+    :param layout: the tables that the shards hold, and the package of the service's own revisions
+    :raises InvalidConfig: when that package cannot be imported
     """
+    here = files(__package__).joinpath(history.value)
+    places = [str(here.joinpath("versions"))]
+    if history == History.SHARD and layout.migrations is not None:
+        places.append(str(own_revisions(layout)))
     config = Config()
-    config.set_main_option("script_location", str(files(__package__).joinpath(history.value)))
+    config.set_main_option("script_location", str(here))
+    config.set_main_option("path_separator", "os")
+    config.set_main_option("version_locations", os.pathsep.join(places))
     config.attributes["connection"] = connection
     config.attributes["layout"] = layout
     return config
 
 
+def own_revisions(layout: Layout) -> Path:
+    """Return the folder of a service's own revisions.
+
+    :raises InvalidConfig: when its MetaData names none, or what it names cannot be imported
+    """
+    if layout.migrations is None:
+        raise InvalidConfig(
+            "the MetaData names no package for revisions: give it "
+            'info={"tenantry": {"migrations": "service.migrations"}}'
+        )
+    try:
+        package = import_module(layout.migrations)
+    except ImportError as error:
+        raise InvalidConfig(
+            f"the package of revisions {layout.migrations!r:.80} cannot be imported: {error}"
+        ) from error
+    return Path(str(files(package)))
+
+
 def upgrade(
-    history: History, connection: Connection, layout: Layout, *, target: str = "head"
+    history: History, connection: Connection, layout: Layout, *, target: str = "heads"
 ) -> None:
     """Upgrade a database to a revision; doing it again does nothing.
 
     :param connection: a connection as a member of the owner's role, not in a transaction
     """
-    for statement in (
-        sql.SQL("SET ROLE {}").format(sql.Identifier(OWNER)),
-        sql.SQL("SET search_path = ''"),
-        sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(ADMIN)),
-    ):
-        connection.exec_driver_sql(statement.as_string(None))
+    become_owner(connection)
+    connection.exec_driver_sql(
+        sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(ADMIN)).as_string(None)
+    )
     connection.commit()
     command.upgrade(configured(history, connection, layout), target)
     connection.commit()
 
 
-def current_revision(connection: Connection) -> str | None:
-    """Return the revision that a database says it has."""
+def write_revision(connection: Connection, layout: Layout, message: str, *, empty: bool) -> Path:
+    """Write a revision file into the service's package, and return its path.
+
+    :param connection: a connection to an upgraded shard as a member of the owner's role
+    :param empty: whether to leave its body to the author, instead of comparing the parents
+    :raises InvalidConfig: when the MetaData names no package for it
+    """
+    folder = own_revisions(layout)
+    become_owner(connection)
+    connection.commit()
+    script = command.revision(
+        configured(History.SHARD, connection, layout),
+        message,
+        autogenerate=not empty,
+        head="heads",
+        version_path=str(folder),
+    )
+    written = script[0] if isinstance(script, list) else script
+    assert written is not None
+    return Path(written.path)
+
+
+def become_owner(connection: Connection) -> None:
+    """Act as the owner of everything, and find nothing by its bare name."""
+    connection.exec_driver_sql(f"SET ROLE {OWNER}")
+    connection.exec_driver_sql("SET search_path = ''")
+
+
+def current_revisions(connection: Connection) -> tuple[str, ...]:
+    """Return the newest revisions that a database says it has: more than one where lines meet."""
     context = MigrationContext.configure(
         connection, opts={"version_table": VERSION_TABLE, "version_table_schema": ADMIN}
     )
-    return context.get_current_revision()
+    return tuple(sorted(context.get_current_heads()))
 
 
-def head_revision(history: History) -> str | None:
-    """Return the newest revision of a history."""
-    location = str(files(__package__).joinpath(history.value))
-    return ScriptDirectory(location).get_current_head()
+def head_revisions(history: History, layout: Layout) -> tuple[str, ...]:
+    """Return the newest revisions of a history."""
+    scripts = ScriptDirectory.from_config(configured(history, None, layout))
+    return tuple(sorted(scripts.get_heads()))

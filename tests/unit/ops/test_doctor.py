@@ -52,7 +52,9 @@ def healthy():
         for shard in shards.values()
         for node in shard.nodes
     ]
-    state = SchemaState({"catalog": "1", "s1": "1", "s2": "1"}, {"catalog": "1", "shard": "1"})
+    state = SchemaState(
+        {"catalog": ("1",), "s1": ("1",), "s2": ("1",)}, {"catalog": ("1",), "shard": ("1",)}
+    )
     return FleetFacts(held, nodes, found, state, [("app", "host", 1, 3)])
 
 
@@ -113,7 +115,7 @@ BROKEN = [
     (lambda facts: setattr(facts.shards[1], "who", None), {"shard s1": "it is nobody"}),
     (lambda facts: setattr(facts.shards[1], "who", (FLEET, 9)), {"shard s1": "it is shard 9 of"}),
     (lambda facts: facts.shards[2].ranges.pop(3), {"ranges on s2": "for 1 buckets, such as 3"}),
-    (lambda facts: facts.schema.revisions.update(s2=None), {"schema of s2": "revision None"}),
+    (lambda facts: facts.schema.revisions.update(s2=()), {"schema of s2": "revision none"}),
     (lambda facts: facts.routers.append(("old", "h", 2, 2)), {"router old (h, pid 2)": "2 of 3"}),
 ]
 

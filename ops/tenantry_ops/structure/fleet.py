@@ -1,0 +1,111 @@
+"""Read the structure of every bucket of a fleet, and of one as the models would make it today.
+
+The model is made for real, on the first shard, in a transaction that is rolled back: Postgres says
+in the same words what it made and what is there.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+
+from tenantry_ops.cluster import read_places
+from tenantry_ops.models import layout_of
+from tenantry_ops.structure.compare import Difference, differences
+from tenantry_ops.structure.facts import Fact, Structure, structures
+from tenantry_schema.errors import ShardUnavailable
+from tenantry_schema.layout import table_statements
+from tenantry_schema.layout.ddl import parent_ddl
+from tenantry_schema.naming import APP, FLEET, OWNER, READ, SHARED, parse_bucket_schema
+from tenantry_schema.sql import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tenantry_schema.layout import Layout
+
+_PARENTS, _BUCKET = "tenantry_expected_parents", "tenantry_expected_bucket"
+_NUMBER = 1
+_SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname ~ '^bucket_[0-9]{4,}(_g[0-9]+)?$'"
+
+
+def schema_diff(
+    catalog: str, *, progress: Callable[[str], None] = lambda _: None
+) -> list[Difference]:
+    """Return every difference between the buckets of a fleet and its models.
+
+    Parents are compared with the models too, reference tables with those of the first shard.
+
+    :param catalog: conninfo of the catalog as ``tenantry_operator``
+    :raises ShardUnavailable: naming the shard that does not answer
+    """
+    places = read_places(catalog)
+    layout = layout_of(places.models)
+    expected: tuple[Structure, Structure, Structure] | None = None
+    found: list[Difference] = []
+    for shard in places.shards:
+        with _connected(shard.name, shard.conninfo) as conn:
+            there = _structures(conn)
+            parents, shared = there.pop(FLEET), there.pop(SHARED, Structure())
+            if expected is None:
+                expected = (*_expected(conn, layout), shared)
+        found.extend(differences(shard.name, FLEET, expected[0], parents))
+        found.extend(differences(shard.name, SHARED, expected[2], shared))
+        for schema, structure in sorted(there.items()):
+            found.extend(differences(shard.name, schema, expected[1], structure))
+        progress(shard.name)
+    return found
+
+
+def _connected(name: str, conninfo: str) -> psycopg.Connection[Any]:
+    try:
+        conn = psycopg.connect(conninfo)
+    except psycopg.OperationalError as error:
+        raise ShardUnavailable(
+            f"shard {name!r} does not answer ({str(error).strip()}): nothing was compared"
+        ) from error
+    conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(OWNER)))
+    conn.execute("SET search_path = ''")
+    conn.execute("SET lock_timeout = '1s'")
+    conn.commit()
+    return conn
+
+
+def _structures(conn: psycopg.Connection[Any]) -> dict[str, Structure]:
+    with conn.transaction():
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        buckets = [name for (name,) in conn.execute(_SCHEMAS) if parse_bucket_schema(name)]
+        return _read(conn, [*buckets, FLEET, SHARED], _numbers(buckets))
+
+
+def _expected(conn: psycopg.Connection[Any], layout: Layout) -> tuple[Structure, Structure]:
+    with conn.transaction(force_rollback=True):
+        for schema in (_PARENTS, _BUCKET):
+            conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+        for text in parent_ddl(layout, _PARENTS):
+            conn.execute(text.encode())
+        now = datetime.now(UTC)
+        made = table_statements(layout, _BUCKET, _NUMBER, now=now, parents=_PARENTS)
+        used = sql.SQL("GRANT USAGE ON SCHEMA {} TO {}, {}").format(
+            *(sql.Identifier(it) for it in (_BUCKET, APP, READ))
+        )
+        conn.execute(sql.SQL(";\n").join([*made, used]), prepare=False)
+        read = _read(conn, [_PARENTS, _BUCKET], {_BUCKET: _NUMBER})
+    return read[_PARENTS], read[_BUCKET]
+
+
+def _read(
+    conn: psycopg.Connection[Any], schemas: Sequence[str], numbers: dict[str, int]
+) -> dict[str, Structure]:
+    rows = conn.execute(load("structure"), {"schemas": list(schemas)})
+    found = structures((Fact(*row) for row in rows), numbers)
+    # A schema of which nothing is left is one that everything is missing from.
+    return {schema: found.get(schema, Structure()) for schema in schemas}
+
+
+def _numbers(schemas: Sequence[str]) -> dict[str, int]:
+    parsed = ((schema, parse_bucket_schema(schema)) for schema in schemas)
+    return {schema: it[0] for schema, it in parsed if it is not None}

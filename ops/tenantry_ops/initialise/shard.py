@@ -33,13 +33,8 @@ SELECT bucket, int8range(lo, hi)
 FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS it (bucket, lo, hi)
 ON CONFLICT (bucket) DO NOTHING
 """
-_LINEAGE = """
-INSERT INTO tenantry.lineage (id, system_identifier, timeline, switch_lsn)
-SELECT 1, (SELECT system_identifier FROM pg_control_system()),
-    ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int,
-    '0/0'
-ON CONFLICT (id) DO NOTHING
-"""
+# A shard begins with the timeline that it is on; nothing older was ever promised.
+_LINEAGE = "SELECT tenantry.certify_lineage(NULL)"
 _SCHEMAS = "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, 'bucket_')"
 
 

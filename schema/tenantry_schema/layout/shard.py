@@ -27,6 +27,7 @@ def shard_statements(layout: Layout) -> list[Statement]:
     )
     made.append(sql.SQL(load("shard_facts")))
     made.append(sql.SQL(load("bucket_of")))
+    made.append(sql.SQL(load("certify_lineage")))
     made.extend(sql.SQL(text) for text in parent_ddl(layout))
     readers = (sql.Identifier(APP), sql.Identifier(READ))
     for schema in (ADMIN, SHARED):
@@ -38,6 +39,11 @@ def shard_statements(layout: Layout) -> list[Statement]:
                 sql.Identifier(schema), *readers
             )
         )
+    made.append(
+        sql.SQL("GRANT EXECUTE ON FUNCTION {}(timestamptz) TO {}, {}").format(
+            sql.Identifier(ADMIN, "certify_lineage"), *readers
+        )
+    )
     made.append(
         sql.SQL(
             "ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} GRANT SELECT ON TABLES TO {}, {}"

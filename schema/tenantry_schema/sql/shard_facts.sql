@@ -25,12 +25,13 @@ CREATE TABLE IF NOT EXISTS tenantry.pins (
     CONSTRAINT pins_position_check CHECK (position >= 0 AND position < 4294967296)
 );
 
--- Where a line of history began: a token of an earlier one is worth nothing past its switch.
+-- Where a line of history began: a token of an earlier one is worth nothing past its switch. An
+-- unknown switch (NULL) confirms no token of an earlier line at all.
 CREATE TABLE IF NOT EXISTS tenantry.lineage (
     id integer NOT NULL,
     system_identifier text NOT NULL,
     timeline integer NOT NULL,
-    switch_lsn pg_lsn NOT NULL,
+    switch_lsn pg_lsn,
     at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT lineage_pkey PRIMARY KEY (id),
     CONSTRAINT lineage_timeline_key UNIQUE (system_identifier, timeline)

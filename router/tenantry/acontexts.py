@@ -4,82 +4,68 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy.ext.asyncio import AsyncSession
+import psycopg
+from sqlalchemy.exc import DBAPIError
 
-from tenantry.orm import RoutedSession
+from tenantry.orm import AsyncRoutedSession
 
 if TYPE_CHECKING:
     from tenantry.aio import AsyncRouter
-    from tenantry.aserving import AsyncServing
     from tenantry.call import Call
     from tenantry.connection import AsyncRoutedConnection
+    from tenantry.lease import AsyncLease
 
 
 class AsyncRoutedConnectionContext:
     """Give an async psycopg connection inside a routed transaction; commit at the end."""
 
-    __slots__ = ("_call", "_conn", "_router", "_serving")
+    __slots__ = ("_call", "_lease", "_router")
 
     def __init__(self, router: AsyncRouter, call: Call) -> None:
         self._router = router
         self._call = call
-        self._serving: AsyncServing
-        self._conn: AsyncRoutedConnection
+        self._lease: AsyncLease
 
     async def __aenter__(self) -> AsyncRoutedConnection:
-        call = self._call
-        serving = self._serving = await self._router.serving(self._router.shard_of(call))
-        conn = self._conn = await serving.acquire(call.remaining)
-        call.watch(conn)
-        try:
-            self._router.learn(
-                call, await conn.begin(call.route.prelude, call.route.placement.schema)
-            )
-        except BaseException as error:
-            await self._fail(error)
-        return conn
+        lease = self._lease = await self._router.lease(self._call)
+        return lease.conn
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is None:
             try:
-                await self._conn.commit()
+                await self._lease.conn.commit()
             except BaseException as failure:
-                await self._fail(failure)
-            await self._release()
+                await self._router.give_up(self._lease, self._call)
+                explained = await self._router.explained(self._call, failure)
+                if explained is not failure:
+                    raise explained from failure
+                raise
+            await self._router.give_back(self._lease, self._call)
         else:
-            await self._fail(error, raised=True)
-
-    async def _release(self) -> None:
-        self._call.unwatch()
-        await self._serving.release(self._conn)
-
-    async def _fail(self, error: BaseException, *, raised: bool = False) -> None:
-        await self._conn.abandon()
-        await self._release()
-        explained = await self._router.explained(self._call, error)
-        if explained is not error:
-            raise explained from error
-        if not raised:
-            raise error
+            await self._router.give_up(self._lease, self._call)
+            explained = await self._router.explained(self._call, error)
+            if explained is not error:
+                raise explained from error
 
 
 class AsyncRoutedSessionContext:
     """Give a SQLAlchemy ``AsyncSession`` on a routed engine; commit at the end."""
 
-    __slots__ = ("_call", "_router", "_session")
+    __slots__ = ("_call", "_lease", "_router", "_session")
 
     def __init__(self, router: AsyncRouter, call: Call) -> None:
         self._router = router
         self._call = call
-        self._session: AsyncSession
+        self._lease: AsyncLease | None = None
+        self._session: AsyncRoutedSession
 
-    async def __aenter__(self) -> AsyncSession:
-        serving = await self._router.serving(self._router.shard_of(self._call))
-        self._session = AsyncSession(
-            bind=serving.engine,
-            sync_session_class=RoutedSession,
-            call=self._call,
-            learn=self._router.learn,
+    async def __aenter__(self) -> AsyncRoutedSession:
+        router, call = self._router, self._call
+        if call.read is not None:
+            self._lease = await router.lease_replica(call, orm=True)
+        bind = (await router.primary(call)).engine if self._lease is None else self._lease.orm
+        self._session = AsyncRoutedSession(
+            bind=bind, call=call, opened=router.opened, begun=self._lease is not None
         )
         return self._session
 
@@ -102,5 +88,10 @@ class AsyncRoutedSessionContext:
     async def _close(self) -> None:
         try:
             await self._session.close()
+        except (DBAPIError, psycopg.Error):
+            # It could not be rolled back: the server forgets the transaction with its connection.
+            await self._session.invalidate()
         finally:
             self._call.unwatch()
+            if self._lease is not None:
+                await self._router.give_back(self._lease, self._call)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial as bind
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import psycopg
@@ -12,10 +13,14 @@ import psycopg
 from tenantry.acontexts import AsyncRoutedConnectionContext, AsyncRoutedSessionContext
 from tenantry.aserving import AsyncServing
 from tenantry.call import Call, serves_query
-from tenantry.core import RouterCore
+from tenantry.core import RouterCore, again
 from tenantry.drive import adrive
-from tenantry.errors import BucketMoved, Unavailable
+from tenantry.errors import AlreadyDone, BucketMoved, OutcomeUnknown, TooStale, Unavailable
+from tenantry.lease import AsyncLease
+from tenantry.outcome import Outcome, find_out
 from tenantry.prelude import scatter_prelude
+from tenantry.replicas.news import await_news
+from tenantry.replicas.plan import Ask, News, OnReplica
 from tenantry.retry import Attempts
 from tenantry.scatter import ScatterResult, gather
 from tenantry_schema.naming import SHARED
@@ -25,8 +30,11 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from tenantry.keys import TenantKey
-    from tenantry.map import Map, Shard
-    from tenantry.reads import Fresh
+    from tenantry.map import Map, Node, Shard
+    from tenantry.reads import ReadPolicy
+    from tenantry.receipt import Receipt
+    from tenantry.replicas.plan import Answer
+    from tenantry.replicas.watch import ShardWatch
     from tenantry.scatter import Partial
     from tenantry_schema.query import Query, Row, WorkFactory
 
@@ -56,6 +64,7 @@ class AsyncRouter(RouterCore):
         if not self._open:
             await asyncio.to_thread(self._follower.start)
             self._watchdog.start()
+            self._sampler.start()
             self._open = True
         return self
 
@@ -64,6 +73,7 @@ class AsyncRouter(RouterCore):
         if self._open:
             self._open = False
             await asyncio.to_thread(self._follower.stop)
+            await asyncio.to_thread(self._sampler.stop)
             for serving in self._pools.clear():
                 await serving.close()
             await asyncio.to_thread(self._watchdog.stop)
@@ -93,13 +103,15 @@ class AsyncRouter(RouterCore):
             return found
         return self._keep_agent(agent, await asyncio.to_thread(self._follower.tenant_of, agent))
 
-    def session(
+    def session(  # noqa: PLR0913  everything that a caller may say
         self,
         *,
         tenant: TenantKey | None = None,
         agent: UUID | str | None = None,
-        read: Fresh | None = None,
+        read: ReadPolicy | None = None,
         deadline: float | None = None,
+        token: bool = False,
+        operation: str | None = None,
     ) -> AsyncRoutedSessionContext:
         """Return a context manager that gives an ``AsyncSession`` on the tenant's bucket.
 
@@ -107,53 +119,91 @@ class AsyncRouter(RouterCore):
 
         :param tenant: the tenant's key; or
         :param agent: the id of one of its agents
+        :param read: how old the answer may be, default not at all: the primary
         :param deadline: seconds until the call is ended, default the router's
+        :param token: whether ``session.token`` is to say where the commit stands
+        :param operation: a key of the work, committed with it: the work is done once
         :raises BucketMoved: when the bucket has a new home: open a new session
         :raises OutcomeUnknown: when a COMMIT was not cleanly acknowledged
+        :raises AlreadyDone: when the operation was committed before
+        :raises SplitBrain: when two nodes of the shard take writes
+        :raises ReadInterrupted: when a replica ended the read: read again
+        :raises TooStale: when no replica qualifies and the primary was not allowed
+        :raises TokenLost: when a failover lost what the token stood for
         """
-        return AsyncRoutedSessionContext(self, self._call(tenant, agent, read, deadline))
+        call = self._call(tenant, agent, read, deadline, token=token, operation=operation)
+        return AsyncRoutedSessionContext(self, call)
 
-    def connection(
+    def connection(  # noqa: PLR0913  everything that a caller may say
         self,
         *,
         tenant: TenantKey | None = None,
         agent: UUID | str | None = None,
-        read: Fresh | None = None,
+        read: ReadPolicy | None = None,
         deadline: float | None = None,
+        token: bool = False,
+        operation: str | None = None,
     ) -> AsyncRoutedConnectionContext:
         """Return a context manager that gives an async psycopg connection in a routed transaction.
 
-        Arguments and errors as for :meth:`session`. After a ``commit()`` of your own the connection
-        is routed nowhere: its statements find no table.
+        Arguments and errors as for :meth:`session`; ``conn.receipt``, taken inside the block, says
+        how it was served. After a ``commit()`` of your own the connection is routed nowhere: its
+        statements find no table.
         """
-        return AsyncRoutedConnectionContext(self, self._call(tenant, agent, read, deadline))
+        call = self._call(tenant, agent, read, deadline, token=token, operation=operation)
+        return AsyncRoutedConnectionContext(self, call)
 
-    async def run(
+    async def run(  # noqa: PLR0913  everything that a caller may say
         self,
         work: WorkFactory[T],
         *,
         tenant: TenantKey | None = None,
         agent: UUID | str | None = None,
-        read: Fresh | None = None,
+        read: ReadPolicy | None = None,
         deadline: float | None = None,
+        token: bool = False,
+        operation: str | None = None,
+        receipt: Receipt | None = None,
     ) -> T:
         """Run a work in one transaction, again when it was certainly rolled back.
 
         :param work: called for each attempt; returns a fresh generator of queries
-        :raises OutcomeUnknown: never retried
+        :param receipt: filled in with how the work was served
+        :raises OutcomeUnknown: retried only for a work with an ``operation`` that did not happen
         """
-        call = self._call(tenant, agent, read, deadline)
+        call = self._call(
+            tenant, agent, read, deadline, token=token, operation=operation, receipt=receipt
+        )
         attempts = Attempts(self.settings.attempts)
         while True:
             try:
                 async with AsyncRoutedConnectionContext(self, call) as conn:
                     return await adrive(conn, work())
             except Exception as error:
-                pause = attempts.pause_after(error, call)
+                pause = await self._pause_after(error, call, attempts)
                 if pause is None:
                     raise
+                without = again(call, error)
             await asyncio.sleep(pause)
-            call = self._call(tenant, agent, read, call.remaining)
+            call = self._call(
+                *(tenant, agent, read, call.remaining),
+                token=token,
+                operation=operation,
+                receipt=call.receipt,
+            )
+            call.without = without
+
+    async def outcome(self, error: OutcomeUnknown, *, deadline: float | None = None) -> Outcome:
+        """Find out what became of a COMMIT that was not acknowledged.
+
+        :raises OutcomeUnknown: when the answer itself could not be made durable
+        """
+        tenant = self._tenant_of(error)
+        if tenant is None:
+            return Outcome.UNKNOWN
+        return await self.run(
+            bind(find_out, error, self.map.key_type), tenant=tenant, deadline=deadline
+        )
 
     async def scatter(
         self, query: Query, *, deadline: float | None = None, partial: Partial = "refuse"
@@ -174,19 +224,68 @@ class AsyncRouter(RouterCore):
         named = dict(zip((shard.name for shard in shards), answers, strict=True))
         return gather(named, partial)
 
-    def stats(self) -> dict[str, dict[str, Any]]:
-        """Return the counters of every open pool by shard name."""
-        return {shard.name: serving.stats() for shard, serving in self._pools.all()}
+    async def primary(self, call: Call) -> AsyncServing:
+        """Return what serves the primary of a call's shard."""
+        return await self._serving(self.shard_of(call), None)
 
-    async def serving(self, shard: Shard) -> AsyncServing:
-        """Return what serves a shard, opening its pool when it is first needed."""
-        found: AsyncServing | None = self._pools.find(shard)
-        if found is not None:
-            return found
-        opened, former = self._pools.open(shard, AsyncServing)
-        if former is not None:
-            await former.close()
-        return opened
+    async def lease(self, call: Call) -> AsyncLease:
+        """Open the call's transaction where it may be served."""
+        if call.read is not None:
+            found = await self.lease_replica(call)
+            if found is not None:
+                return found
+        serving = await self.primary(call)
+        lease = AsyncLease(serving, await serving.acquire(call.remaining))
+        serving.in_use += 1
+        call.watch(lease.conn)
+        try:
+            answers = await lease.conn.begin(call.opening, call.route.placement.schema)
+            self.opened(call, answers)
+        except BaseException as error:
+            await self.give_up(lease, call)
+            explained = await self.explained(call, error)
+            if explained is not error:
+                raise explained from error
+            raise
+        return lease
+
+    async def lease_replica(self, call: Call, *, orm: bool = False) -> AsyncLease | None:
+        """Open a declared read on a replica, or return None where the primary is to answer."""
+        watch = self._sampler.watch(self.shard_of(call))
+        plan, chosen = self._plan(call, watch), None
+        lease: AsyncLease | None = None
+        try:
+            step = None if plan is None else next(plan)
+            while plan is not None and step is not None:
+                await self._give_up_replica(lease, call)
+                lease, answer = await self._take(step, call, watch, orm=orm)
+                step = plan.send(answer)
+        except StopIteration as stop:
+            chosen = stop.value
+        except BaseException as error:
+            await self._give_up_replica(lease, call)
+            if isinstance(error, TooStale):
+                self._counts.add(call.read, "refused")
+            raise
+        if not isinstance(chosen, OnReplica):
+            await self._give_up_replica(lease, call)
+            lease = None
+        self.chosen(call, chosen)
+        return lease
+
+    async def give_back(self, lease: AsyncLease, call: Call) -> None:
+        """Return a connection to its pool."""
+        call.unwatch()
+        lease.serving.in_use -= 1
+        if lease.orm is None:
+            await lease.serving.release(lease.conn)
+        else:
+            await lease.orm.close()
+
+    async def give_up(self, lease: AsyncLease, call: Call) -> None:
+        """Roll back and return a connection to its pool."""
+        await lease.conn.abandon()
+        await self.give_back(lease, call)
 
     async def explained(self, call: Call, error: BaseException) -> BaseException:
         """Return the error that the caller should get; reload the map when it may be the reason."""
@@ -199,10 +298,69 @@ class AsyncRouter(RouterCore):
                 moved = None
             if moved is not None:
                 return moved
-        return call.explain(error) or error
+        return self.told(call, error)
+
+    async def _take(
+        self, step: Ask | News, call: Call, watch: ShardWatch, *, orm: bool
+    ) -> tuple[AsyncLease | None, Answer]:
+        if isinstance(step, Ask):
+            return await self._ask(call, watch.shard, step.node, orm=orm)
+        await await_news(watch, step.until - time.monotonic())
+        return None, None
+
+    async def _ask(
+        self, call: Call, shard: Shard, node: Node, *, orm: bool
+    ) -> tuple[AsyncLease | None, Answer]:
+        serving = await self._serving(shard, node)
+        try:
+            lease = AsyncLease(serving, await serving.acquire(self.replica_patience(call)))
+        except (psycopg.Error, Unavailable) as error:
+            return None, error
+        serving.in_use += 1
+        call.replica = node.name
+        call.watch(lease.conn)
+        try:
+            if orm:
+                lease.orm = await serving.adopt(lease.conn)
+            answers = await lease.conn.begin(call.opening, call.route.placement.schema)
+            return lease, self.replica_position(call, answers)
+        except Exception as error:
+            await self._give_up_replica(lease, call)
+            if call.remaining <= 0:
+                raise (call.explain(error) or error) from error
+            return None, error
+        except BaseException:
+            await self._give_up_replica(lease, call)
+            raise
+
+    async def _give_up_replica(self, lease: AsyncLease | None, call: Call) -> None:
+        call.replica = None
+        if lease is not None:
+            await self.give_up(lease, call)
+
+    async def _pause_after(self, error: Exception, call: Call, attempts: Attempts) -> float | None:
+        """Return how long to wait before the next attempt, or None when the error is the answer."""
+        if isinstance(error, OutcomeUnknown) and call.operation is not None:
+            found = await self.outcome(error, deadline=max(call.remaining, 0.001))
+            if found is Outcome.COMMITTED:
+                raise AlreadyDone(
+                    f"operation {call.operation!r:.80} of {call.route.subject} was committed, but "
+                    "its result was lost on the way"
+                ) from error
+            return 0.0 if found is Outcome.ROLLED_BACK else None
+        return attempts.pause_after(error, call)
+
+    async def _serving(self, shard: Shard, node: Node | None) -> AsyncServing:
+        found: AsyncServing | None = self._pools.find(shard, node)
+        if found is not None:
+            return found
+        opened, former = self._pools.open(shard, node, AsyncServing)
+        for serving in former:
+            await serving.close()
+        return opened
 
     async def _gone(self, call: Call) -> BucketMoved | None:
-        serving = await self.serving(self.shard_of(call))
+        serving = await self.primary(call)
         conn = await serving.acquire(call.remaining)
         try:
             cursor = await conn.execute(serves_query(call.route.placement.schema))
@@ -213,7 +371,7 @@ class AsyncRouter(RouterCore):
 
     async def _scatter_one(self, query: Query, when: float, shard: Shard) -> list[Row] | Exception:
         try:
-            serving = await self.serving(shard)
+            serving = await self._serving(shard, None)
             conn = await serving.acquire(when - time.monotonic())
             alarm = self._watchdog.arm(conn, when)
             try:

@@ -1,4 +1,4 @@
-"""What serves a shard's primary, async: a bounded pool, and an SQLAlchemy engine on it."""
+"""What serves a shard's primary or a replica, async: a bounded pool, an SQLAlchemy engine on it."""
 
 from __future__ import annotations
 
@@ -6,25 +6,30 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from tenantry.connection import AsyncRoutedConnection
-from tenantry.pools import Failures, PoolTable, refused
+from tenantry.errors import Unavailable
+from tenantry.pools import pool_options, refused
+from tenantry.serving import ADOPTED
 
 if TYPE_CHECKING:
-    from tenantry.map import Shard
+    from tenantry.place import Place
+    from tenantry.settings import RouterSettings
 
 
 class AsyncServing:
-    """The pool of a shard's primary and the engine on it; it belongs to one event loop."""
+    """The pool of a place and the engine on it; it belongs to one event loop."""
 
-    def __init__(self, shard: Shard, pools: PoolTable) -> None:
-        self._shard = shard
-        self._failures = Failures()
-        self._patience = pools.settings.acquire_timeout
+    def __init__(self, place: Place, settings: RouterSettings) -> None:
+        self.place = place
+        #: Connections that calls hold now.
+        self.in_use = 0
+        self._patience = settings.acquire_timeout
+        self._size = settings.pool_size
         self._pool: AsyncConnectionPool[AsyncRoutedConnection] = AsyncConnectionPool(
-            connection_class=AsyncRoutedConnection, **pools.options(shard, self._failures)
+            connection_class=AsyncRoutedConnection, **pool_options(place, settings)
         )
         self._opened = False
         self._engine: AsyncEngine | None = None
@@ -34,7 +39,7 @@ class AsyncServing:
         """The engine whose connections come from the pool and go back to it."""
         if self._engine is None:
             self._engine = create_async_engine(
-                "postgresql+psycopg://", async_creator=self.acquire, poolclass=NullPool
+                "postgresql+psycopg://", async_creator=self._create, poolclass=NullPool
             )
         return self._engine
 
@@ -43,24 +48,38 @@ class AsyncServing:
 
         :param patience: seconds to wait, at most the setting ``acquire_timeout``
         :raises PoolExhausted: when all are in use
-        :raises ShardUnavailable: when the primary does not answer
+        :raises ShardUnavailable: when the server does not answer
+        :raises SplitBrain: when two nodes of the shard take writes
         """
         if not self._opened:
             await self._pool.open(wait=False)
             self._opened = True
+        self.place.check_one_primary()
         bound = self._patience if patience is None else min(patience, self._patience)
         started = time.monotonic()
-        try:
-            conn = await self._pool.getconn(bound)
-        except PoolTimeout as error:
-            waited = time.monotonic() - started
-            raise refused(self._shard, self._pool, self._failures, waited) from error
-        conn.lease += 1
-        return conn
+        while True:
+            try:
+                conn = await self._pool.getconn(max(0.0, started + bound - time.monotonic()))
+            except PoolTimeout as error:
+                self.place.check_one_primary()
+                raise refused(self.place, self._size, time.monotonic() - started) from error
+            if await self._usable(conn):
+                conn.lease += 1
+                return conn
+            conn.pgconn.finish()
+            await self._pool.putconn(conn)
 
     async def release(self, conn: AsyncRoutedConnection) -> None:
         """Give a connection back; a broken one is replaced."""
         await self._pool.putconn(conn)
+
+    async def adopt(self, conn: AsyncRoutedConnection) -> AsyncConnection:
+        """Return an SQLAlchemy connection on one that was acquired and has not begun."""
+        held = ADOPTED.set(conn)
+        try:
+            return await self.engine.connect()
+        finally:
+            ADOPTED.reset(held)
 
     async def close(self) -> None:
         """Close the pool and the engine."""
@@ -71,3 +90,16 @@ class AsyncServing:
     def stats(self) -> dict[str, Any]:
         """Return the pool's counters."""
         return dict(self._pool.get_stats())
+
+    async def _create(self) -> AsyncRoutedConnection:
+        return ADOPTED.get() or await self.acquire()
+
+    async def _usable(self, conn: AsyncRoutedConnection) -> bool:
+        if conn.ended:
+            return False
+        if conn.outdated:
+            try:
+                await conn.ask_who()
+            except Unavailable:
+                return False
+        return True

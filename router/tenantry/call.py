@@ -1,4 +1,4 @@
-"""One call of a service: its route, its deadline, and what an error in it means.
+"""One call of a service: its route, its wishes, its deadline, and what an error in it means.
 
 Everything here is decided without I/O; the doors do what it says.
 """
@@ -8,38 +8,81 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import psycopg
 from psycopg import sql
 
 from tenantry.errors import (
+    AlreadyDone,
     BucketMoved,
     DeadlineExceeded,
     NotFound,
     OutcomeUnknown,
+    ReadInterrupted,
     ShardUnavailable,
     TenantryError,
     UnknownAgent,
     UnknownTenant,
 )
-from tenantry.sqlstates import database_error, is_fence, is_unknown_tenant
+from tenantry.keys import key_text
+from tenantry.prelude import on_primary, on_replica, with_operation
+from tenantry.receipt import Receipt
+from tenantry.sqlstates import (
+    first_line,
+    is_done_before,
+    is_fence,
+    is_interrupted,
+    is_lost,
+    is_read_only,
+    is_unknown_tenant,
+)
 
 if TYPE_CHECKING:
-    from tenantry.connection import Guarded
     from tenantry.map import Map, Placement
+    from tenantry.reads import Declared
     from tenantry.route import Route
+    from tenantry.truth import Guarded
     from tenantry.watchdog import Alarm, Watchdog
 
 
 class Call:
-    """A route that is being used until a deadline."""
+    """A route that is being used until a deadline.
 
-    __slots__ = ("_alarm", "_fired", "_watchdog", "deadline", "of", "route", "when")
+    :ivar tenant_text: the text of the tenant's key, None until it is known
+    :ivar read: what was declared, or None for the primary
+    :ivar token: whether the caller wants to know where its commit stands
+    :ivar operation: the key of what is done, or None
+    :ivar replica: the replica that serves the call now, or None for the primary
+    :ivar without: replicas that failed the call before
+    """
+
+    __slots__ = (
+        "_alarm",
+        "_fired",
+        "_watchdog",
+        "deadline",
+        "of",
+        "operation",
+        "read",
+        "receipt",
+        "replica",
+        "route",
+        "tenant_text",
+        "token",
+        "when",
+        "without",
+    )
 
     def __init__(self, route: Route, of: Map, deadline: float, watchdog: Watchdog) -> None:
         self.route = route
         self.of = of
         self.deadline = deadline
         self.when = time.monotonic() + deadline
+        self.read: Declared | None = None
+        self.token = False
+        self.operation: str | None = None
+        self.replica: str | None = None
+        self.without: frozenset[str] = frozenset()
+        self.tenant_text = None if route.tenant is None else key_text(route.tenant)
+        self.receipt = Receipt(map_version=of.version)
         self._watchdog = watchdog
         self._alarm: Alarm | None = None
         self._fired = False
@@ -49,8 +92,21 @@ class Call:
         """Seconds left, never negative."""
         return max(0.0, self.when - time.monotonic())
 
+    @property
+    def opening(self) -> bytes:
+        """The message that opens the transaction where the call is served now."""
+        prelude = self.route.prelude
+        if self.read is None:
+            if self.operation is None:
+                return prelude
+            return with_operation(prelude, self.operation, self.of.key_type)
+        return on_replica(prelude) if self.replica is not None else on_primary(prelude)
+
     def watch(self, conn: Guarded) -> None:
         """Let the watchdog end the connection at the deadline."""
+        conn.call = self
+        conn.wants_position = self.token
+        self.receipt.node = conn.node_label
         self._alarm = self._watchdog.arm(conn, self.when)
 
     def unwatch(self) -> None:
@@ -61,17 +117,16 @@ class Call:
             self._fired = self._fired or alarm.fired
             self._alarm = None
 
-    def found_tenant(self, text: str | None) -> str | None:
+    def found_tenant(self, text: str) -> None:
         """Check the answer of an agent's prelude.
 
         :raises UnknownAgent: when the agent's bucket has no such agent
         """
-        if self.route.agent is not None and not text:
+        if not text:
             raise UnknownAgent(
                 f"no agent {self.route.agent} lives in bucket {self.route.placement.schema}: "
                 "check the id, or register the agent first"
             )
-        return text
 
     def suspects_fence(self, error: BaseException) -> bool:
         """Say whether the map must be reloaded before the error can be explained."""
@@ -88,15 +143,34 @@ class Call:
             )
         if isinstance(error, TenantryError):
             return None
+        if self.replica is not None and (is_interrupted(error) or is_fence(error)):
+            return ReadInterrupted(
+                f"replica {self.replica} ended a read of {self.route.subject} "
+                f"({first_line(error)}): read again"
+            )
+        return self._explain_primary(error)
+
+    def _explain_primary(self, error: BaseException) -> Exception | None:
         if is_unknown_tenant(error):
             return UnknownTenant(
                 f"Postgres refused a row because {self.route.subject} does not live in bucket "
                 f"{self.route.placement.schema}: create the tenant first, or check the key"
             )
-        if _lost(error):
+        if self.operation is not None and is_done_before(error):
+            return AlreadyDone(
+                f"operation {self.operation!r:.80} of {self.route.subject} was committed before: "
+                "nothing was repeated"
+            )
+        if is_lost(error):
             return ShardUnavailable(
                 f"the connection to shard {self.route.placement.shard} was lost before COMMIT "
-                f"({_first_line(error)}): nothing was committed for {self.route.subject}"
+                f"({first_line(error)}): nothing was committed for {self.route.subject}"
+            )
+        if self.read is None and is_read_only(error):
+            return ShardUnavailable(
+                f"the primary of shard {self.route.placement.shard} takes no writes now "
+                f"({first_line(error)}): nothing was committed for {self.route.subject}; see "
+                "`tenantry doctor`"
             )
         return None
 
@@ -132,17 +206,3 @@ def serves_query(schema: str) -> bytes:
         .format(sql.Literal(schema))
         .as_bytes(None)
     )
-
-
-def _lost(error: BaseException) -> bool:
-    found = database_error(error)
-    if found is None:
-        return False
-    # The driver's own errors about a broken stream carry no SQLSTATE; class 57P is a server that
-    # is shut down, restarted or ended the session.
-    lost_stream = isinstance(found, psycopg.OperationalError) and found.sqlstate is None
-    return lost_stream or (found.sqlstate or "").startswith(("57P", "08"))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(database_error(error) or error).splitlines() or [type(error).__name__])[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tenantry.errors import CatalogUnavailable, UnknownAgent
-from tenantry.keys import KeyType, TenantKey, normalize
+from tenantry.keys import KeyType, TenantKey, parse_key
 from tenantry.map import Bucket, Map, Node, Shard
 from tenantry_schema.query import Query
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _FLEET = "SELECT id, key_type, map_version FROM tenantry.fleet"
 _VERSION = "SELECT map_version FROM tenantry.fleet"
 _SHARDS = """
-SELECT shard.id, shard.name, node.name, node.host, node.port, node.dbname
+SELECT shard.id, shard.name, node.name, node.host, node.port, node.dbname, node.zone
 FROM tenantry.shards AS shard
 LEFT JOIN tenantry.nodes AS node ON node.shard_id = shard.id
 ORDER BY shard.id, node.id
@@ -99,7 +99,7 @@ def directory_lookup(agent: str) -> Work[TenantKey]:
     if not rows:
         raise UnknownAgent(f"the directory has no agent {agent!r:.60}: register it first")
     text, key_type = rows[0]
-    return normalize(int(text) if key_type == KeyType.BIGINT else text, KeyType(key_type))
+    return parse_key(text, KeyType(key_type))
 
 
 def _shards(rows: list[tuple[Any, ...]]) -> dict[int, Shard]:

@@ -39,8 +39,8 @@ INSERT INTO tenantry.shards (id, name)
 SELECT * FROM unnest(%s::int[], %s::text[])
 """
 _NODES = """
-INSERT INTO tenantry.nodes (shard_id, name, host, port, dbname)
-SELECT * FROM unnest(%s::int[], %s::text[], %s::text[], %s::int[], %s::text[])
+INSERT INTO tenantry.nodes (shard_id, name, host, port, dbname, zone)
+SELECT * FROM unnest(%s::int[], %s::text[], %s::text[], %s::int[], %s::text[], %s::text[])
 """
 _RANGES = """
 INSERT INTO tenantry.buckets (number, positions, shard_id)
@@ -107,6 +107,7 @@ def create_fleet(
             [node.host for _, node in nodes],
             [node.port for _, node in nodes],
             [node.dbname for _, node in nodes],
+            [node.zone for _, node in nodes],
         ),
     )
     ranges = equal_ranges(len(placement))

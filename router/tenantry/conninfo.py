@@ -89,6 +89,22 @@ def primary_conninfo(given: Mapping[str, Any], nodes: Sequence[Node], applicatio
     )
 
 
+def node_conninfo(given: Mapping[str, Any], node: Node, application: str) -> str:
+    """Return the conninfo that reaches one node, whatever its role is now."""
+    who = {name: value for name, value in given.items() if name not in _PLACE}
+    return make_conninfo(
+        **{
+            **_LIVENESS,
+            **who,
+            "host": node.host,
+            "port": node.port,
+            "dbname": node.dbname,
+            "target_session_attrs": "any",
+            "application_name": application,
+        }
+    )
+
+
 def shown(given: Mapping[str, Any]) -> str:
     """Return host, port and database for messages: never a user's secret."""
     host, port = given.get("host") or "(default host)", given.get("port") or "5432"

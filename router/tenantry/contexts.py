@@ -4,77 +4,68 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psycopg
+from sqlalchemy.exc import DBAPIError
+
 from tenantry.orm import RoutedSession
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from tenantry.call import Call
     from tenantry.connection import RoutedConnection
+    from tenantry.lease import Lease
     from tenantry.router import Router
-    from tenantry.serving import Serving
 
 
 class RoutedConnectionContext:
     """Give a psycopg connection inside a routed transaction; commit at the end."""
 
-    __slots__ = ("_call", "_conn", "_router", "_serving")
+    __slots__ = ("_call", "_lease", "_router")
 
     def __init__(self, router: Router, call: Call) -> None:
         self._router = router
         self._call = call
-        self._serving: Serving
-        self._conn: RoutedConnection
+        self._lease: Lease
 
     def __enter__(self) -> RoutedConnection:
-        call = self._call
-        serving = self._serving = self._router.serving(self._router.shard_of(call))
-        conn = self._conn = serving.acquire(call.remaining)
-        call.watch(conn)
-        try:
-            self._router.learn(call, conn.begin(call.route.prelude, call.route.placement.schema))
-        except BaseException as error:
-            self._fail(error)
-        return conn
+        lease = self._lease = self._router.lease(self._call)
+        return lease.conn
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is None:
             try:
-                self._conn.commit()
+                self._lease.conn.commit()
             except BaseException as failure:
-                self._fail(failure)
-            self._release()
+                self._router.give_up(self._lease, self._call)
+                explained = self._router.explained(self._call, failure)
+                if explained is not failure:
+                    raise explained from failure
+                raise
+            self._router.give_back(self._lease, self._call)
         else:
-            self._fail(error, raised=True)
-
-    def _release(self) -> None:
-        self._call.unwatch()
-        self._serving.release(self._conn)
-
-    def _fail(self, error: BaseException, *, raised: bool = False) -> None:
-        self._conn.abandon()
-        self._release()
-        explained = self._router.explained(self._call, error)
-        if explained is not error:
-            raise explained from error
-        if not raised:
-            raise error
+            self._router.give_up(self._lease, self._call)
+            explained = self._router.explained(self._call, error)
+            if explained is not error:
+                raise explained from error
 
 
 class RoutedSessionContext:
     """Give a SQLAlchemy session on a routed engine; commit at the end."""
 
-    __slots__ = ("_call", "_router", "_session")
+    __slots__ = ("_call", "_lease", "_router", "_session")
 
     def __init__(self, router: Router, call: Call) -> None:
         self._router = router
         self._call = call
+        self._lease: Lease | None = None
         self._session: RoutedSession
 
-    def __enter__(self) -> Session:
-        serving = self._router.serving(self._router.shard_of(self._call))
+    def __enter__(self) -> RoutedSession:
+        router, call = self._router, self._call
+        if call.read is not None:
+            self._lease = router.lease_replica(call, orm=True)
+        bind = router.primary(call).engine if self._lease is None else self._lease.orm
         self._session = RoutedSession(
-            bind=serving.engine, call=self._call, learn=self._router.learn
+            bind=bind, call=call, opened=router.opened, begun=self._lease is not None
         )
         return self._session
 
@@ -97,5 +88,10 @@ class RoutedSessionContext:
     def _close(self) -> None:
         try:
             self._session.close()
+        except (DBAPIError, psycopg.Error):
+            # It could not be rolled back: the server forgets the transaction with its connection.
+            self._session.invalidate()
         finally:
             self._call.unwatch()
+            if self._lease is not None:
+                self._router.give_back(self._lease, self._call)

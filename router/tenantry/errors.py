@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tenantry_schema.errors import (
+    AlreadyDone,
     AlreadyExists,
     AmbiguousPin,
     BucketMoved,
@@ -14,6 +15,7 @@ from tenantry_schema.errors import (
     InvalidInput,
     InvalidKey,
     InvalidSchema,
+    InvalidToken,
     MapChanged,
     MigrationFailed,
     NotFound,
@@ -21,10 +23,14 @@ from tenantry_schema.errors import (
     OutcomeUnknown,
     PartialResult,
     PoolExhausted,
+    ReadInterrupted,
     RouterClosed,
     SchemaDrift,
     ShardUnavailable,
+    SplitBrain,
     TenantryError,
+    TokenLost,
+    TooStale,
     Unavailable,
     UnknownAgent,
     UnknownBucket,
@@ -34,6 +40,7 @@ from tenantry_schema.errors import (
 )
 
 __all__ = [
+    "AlreadyDone",
     "AlreadyExists",
     "AmbiguousPin",
     "BucketMoved",
@@ -45,6 +52,7 @@ __all__ = [
     "InvalidInput",
     "InvalidKey",
     "InvalidSchema",
+    "InvalidToken",
     "MapChanged",
     "MigrationFailed",
     "NotFound",
@@ -52,10 +60,14 @@ __all__ = [
     "OutcomeUnknown",
     "PartialResult",
     "PoolExhausted",
+    "ReadInterrupted",
     "RouterClosed",
     "SchemaDrift",
     "ShardUnavailable",
+    "SplitBrain",
     "TenantryError",
+    "TokenLost",
+    "TooStale",
     "Unavailable",
     "UnknownAgent",
     "UnknownBucket",

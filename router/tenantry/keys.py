@@ -64,6 +64,11 @@ def key_text(key: TenantKey) -> str:
     return str(key)
 
 
+def parse_key(text: str, key_type: KeyType) -> TenantKey:
+    """Return the key of which :func:`key_text` gave the text."""
+    return normalize(int(text) if key_type == KeyType.BIGINT else text, key_type)
+
+
 def shown(value: object) -> str:
     """Return a value for a message: its type and at most 40 characters of it."""
     kind = type(value).__name__

@@ -28,12 +28,16 @@ _EXACT = frozenset({UUID, int, str})
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One Postgres server of a shard: where it is, never who it is for or which role it has."""
+    """One Postgres server of a shard: where it is, never which role it has.
+
+    :ivar zone: where it stands (a zone, a rack), for readers who are near; None when nobody said
+    """
 
     name: str
     host: str
     port: int
     dbname: str
+    zone: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

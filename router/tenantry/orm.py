@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
 if TYPE_CHECKING:
@@ -16,33 +17,75 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from tenantry.call import Call
+    from tenantry.receipt import Receipt
+    from tenantry.tokens import Token
+    from tenantry.truth import Answers
 
 
 class RoutedSession(Session):
-    """A session bound to one bucket; every transaction of it opens with the bucket's prelude."""
+    """A session bound to one bucket; every transaction of it opens with the bucket's prelude.
+
+    :ivar receipt: how it is served
+    """
 
     def __init__(
-        self, *, call: Call, learn: Callable[[Call, str | None], None], **options: Any
+        self,
+        *,
+        call: Call,
+        opened: Callable[[Call, Answers], None],
+        begun: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(expire_on_commit=False, **options)
         self.routed_call = call
-        self.learn_tenant = learn
+        self.call_opened = opened
+        #: Whether the first transaction was opened already, on the replica that was chosen.
+        self.begun = begun
+        self.receipt: Receipt = call.receipt
+
+    @property
+    def token(self) -> Token:
+        """Where the commit stands: for a session with ``token=True``, after its COMMIT.
+
+        :raises InvalidInput: when it was not asked for, or nothing was committed yet
+        """
+        return self.receipt.token
+
+
+class AsyncRoutedSession(AsyncSession):
+    """The same for the async door."""
+
+    sync_session_class = RoutedSession
+    sync_session: RoutedSession
+
+    @property
+    def receipt(self) -> Receipt:
+        """How it is served."""
+        return self.sync_session.receipt
+
+    @property
+    def token(self) -> Token:
+        """Where the commit stands, as for the sync door."""
+        return self.sync_session.token
 
 
 @event.listens_for(RoutedSession, "after_begin")
 def _open_routed(session: RoutedSession, transaction: SessionTransaction, conn: Connection) -> None:
     if transaction.nested:
         return
+    if session.begun:
+        session.begun = False
+        return
     call = session.routed_call
     adapted: Any = conn.connection.dbapi_connection
     driver: Any = conn.connection.driver_connection
     call.watch(driver)
-    route = call.route
+    message, schema = call.opening, call.route.placement.schema
     if adapted is driver:
-        answer = driver.begin(route.prelude, route.placement.schema)
+        answers = driver.begin(message, schema)
     else:
-        answer = adapted.run_async(lambda it: it.begin(route.prelude, route.placement.schema))
-    session.learn_tenant(call, answer)
+        answers = adapted.run_async(lambda it: it.begin(message, schema))
+    session.call_opened(call, answers)
 
 
 @event.listens_for(RoutedSession, "after_commit")

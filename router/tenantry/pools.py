@@ -1,7 +1,7 @@
-"""One pool for the primary of each shard, for psycopg and SQLAlchemy: what both colours share.
+"""One pool for the primary of each shard and for each replica, for psycopg and SQLAlchemy.
 
-A pool is opened when its shard is first needed, and bounded; there is no other place that opens
-connections for routed work.
+What both colours share. A pool is opened when it is first needed, and bounded; there is no other
+place that opens connections for routed work.
 """
 
 from __future__ import annotations
@@ -9,100 +9,99 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from psycopg.conninfo import conninfo_to_dict
-
-from tenantry.conninfo import primary_conninfo, shown
 from tenantry.errors import PoolExhausted, ShardUnavailable
+from tenantry.place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tenantry.map import Shard
+    from tenantry.map import Node, Shard
+    from tenantry.replicas.sampler import Sampler
     from tenantry.settings import RouterSettings
 
 S = TypeVar("S")
 
 
-class Failures:
-    """The last reason why a shard could not be reached."""
-
-    def __init__(self) -> None:
-        self.last: str | None = None
-
-    def note(self, error: BaseException | None) -> None:
-        """Remember why connecting failed; None after a success."""
-        self.last = None if error is None else (str(error).splitlines() or [repr(error)])[0]
-
-
 class PoolTable:
-    """Which pool serves which shard, by the shard's nodes: a changed node list gets a new pool."""
+    """Which pool serves what, by the shard's nodes: a changed node list gets new pools."""
 
-    def __init__(self, settings: RouterSettings, given: dict[str, Any]) -> None:
+    def __init__(self, settings: RouterSettings, given: dict[str, Any], sampler: Sampler) -> None:
         self.settings = settings
+        self.sampler = sampler
         self._given = given
         self._lock = threading.Lock()
-        self._entries: dict[int, tuple[Shard, Any]] = {}
+        self._entries: dict[tuple[int, str | None], tuple[Shard, Any]] = {}
 
-    def find(self, shard: Shard) -> Any | None:
-        """Return what serves the shard, or None when it is new or its nodes have changed."""
-        entry = self._entries.get(shard.id)
+    def find(self, shard: Shard, node: Node | None) -> Any | None:
+        """Return what serves the primary or a node, or None when it is new or has changed."""
+        entry = self._entries.get((shard.id, None if node is None else node.name))
         if entry is not None and (entry[0] is shard or entry[0] == shard):
             return entry[1]
         return None
 
-    def open(self, shard: Shard, make: Callable[[Shard, PoolTable], S]) -> tuple[S, S | None]:
-        """Return what serves the shard now, and what served its former nodes and must be closed."""
+    def open(
+        self, shard: Shard, node: Node | None, make: Callable[[Place, RouterSettings], S]
+    ) -> tuple[S, list[S]]:
+        """Return what serves now, and what served the shard's former nodes and must be closed."""
         with self._lock:
-            found = self.find(shard)
+            found = self.find(shard, node)
             if found is not None:
-                return found, None
-            before = self._entries.get(shard.id)
-            serving = make(shard, self)
-            self._entries[shard.id] = (shard, serving)
-            return serving, None if before is None else before[1]
+                return found, []
+            former = [
+                self._entries.pop(key)[1]
+                for key, (known, _) in list(self._entries.items())
+                if key[0] == shard.id and known != shard
+            ]
+            place = Place(self.sampler.watch(shard), node, self._given, self.settings)
+            serving = make(place, self.settings)
+            self._entries[shard.id, None if node is None else node.name] = (shard, serving)
+            return serving, former
 
-    def all(self) -> list[tuple[Shard, Any]]:
-        """Return every shard that is served, and what serves it."""
-        return list(self._entries.values())
+    def in_use(self, shard: Shard, node: Node) -> int:
+        """Return how many connections to a node are in use."""
+        found = self.find(shard, node)
+        return 0 if found is None else found.in_use
+
+    def all(self) -> list[Any]:
+        """Return everything that serves."""
+        return [serving for _, serving in self._entries.values()]
 
     def clear(self) -> list[Any]:
         """Forget and return everything that serves."""
         with self._lock:
-            found = [serving for _, serving in self._entries.values()]
+            found = self.all()
             self._entries.clear()
             return found
 
-    def options(self, shard: Shard, failures: Failures) -> dict[str, Any]:
-        """Return the arguments of a psycopg pool for the shard's primary."""
-        conninfo = primary_conninfo(self._given, shard.nodes, self.settings.application)
-        return {
-            "conninfo": conninfo,
-            "kwargs": {
-                # The prelude says BEGIN itself; psycopg must not say it again.
-                "autocommit": True,
-                "prepare_threshold": self.settings.prepare_threshold,
-                "failures": failures,
-                "kept": self.settings.prepared_max,
-            },
-            "min_size": 0,
-            "max_size": self.settings.pool_size,
-            "timeout": self.settings.acquire_timeout,
-            "name": f"tenantry-{shard.name}",
-            "close_returns": True,
-            "open": False,
-            "reconnect_timeout": self.settings.acquire_timeout,
-        }
+
+def pool_options(place: Place, settings: RouterSettings) -> dict[str, Any]:
+    """Return the arguments of a psycopg pool for a place."""
+    return {
+        "kwargs": {
+            "place": place,
+            # The prelude says BEGIN itself; psycopg must not say it again.
+            "autocommit": True,
+            "prepare_threshold": settings.prepare_threshold,
+        },
+        "min_size": 0,
+        "max_size": settings.pool_size,
+        "timeout": settings.acquire_timeout,
+        "name": f"tenantry-{place.name}",
+        "close_returns": True,
+        "open": False,
+        # Connecting is tried again by the connection itself, as soon as there is news.
+        "reconnect_timeout": 0.0,
+    }
 
 
-def refused(shard: Shard, pool: Any, failures: Failures, waited: float) -> Exception:
+def refused(place: Place, size: int, waited: float) -> Exception:
     """Say why no connection could be had from a pool."""
-    where = shown(conninfo_to_dict(pool.conninfo))
-    if failures.last is not None:
+    if place.last_failure is not None:
         return ShardUnavailable(
-            f"no connection to the primary of shard {shard.name!r} at {where} in {waited:.1f} s: "
-            f"{failures.last}; see `tenantry doctor`"
+            f"no connection to {place.description} in {waited:.1f} s: {place.last_failure}; see "
+            "`tenantry doctor`"
         )
     return PoolExhausted(
-        f"all {pool.max_size} connections to shard {shard.name!r} at {where} were in use for "
-        f"{waited:.1f} s: shorten transactions, or raise pool_size="
+        f"all {size} connections to {place.description} were in use for {waited:.1f} s: shorten "
+        "transactions, or raise pool_size="
     )

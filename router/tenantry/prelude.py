@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from tenantry_schema.naming import AGENT_SETTING, SHARED, TENANT_SETTING
+from tenantry_schema.naming import AGENT_SETTING, OPERATION_KEYS, SHARED, TENANT_SETTING
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -25,6 +25,14 @@ _AGENT = sql.SQL(
     "SELECT set_config({tenant_setting}, "
     "(SELECT tenant_id::text FROM agents WHERE id = {agent}), true)"
 )
+
+_REPLAYED = b"; SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_replay_lsn()"
+_WRITTEN = b"; SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_current_wal_insert_lsn()"
+
+_OPERATION = sql.SQL(
+    "INSERT INTO {table} (tenant_id, key) VALUES (current_setting({setting})::{type}, {key})"
+)
+_TYPES = {"uuid": sql.SQL("uuid"), "bigint": sql.SQL("bigint"), "text": sql.SQL("text")}
 
 _SCATTER = sql.SQL("BEGIN READ ONLY; SET LOCAL search_path = {shared}")
 
@@ -57,9 +65,45 @@ def agent_prelude(schema: str, agent: UUID) -> bytes:
     ).as_bytes(None)
 
 
+def with_operation(prelude: bytes, operation: str, key_type: str) -> bytes:
+    """Return the message that also enters the operation's key, or is refused because it is there.
+
+    :param operation: checked: text without NUL
+    """
+    return prelude + b"; " + enter_operation(operation, key_type).as_bytes(None)
+
+
+def enter_operation(operation: str, key_type: str) -> sql.Composed:
+    """Return the statement that enters an operation's key for the tenant of the transaction."""
+    return _OPERATION.format(
+        table=sql.Identifier(OPERATION_KEYS),
+        setting=sql.Literal(TENANT_SETTING),
+        type=_TYPES[key_type],
+        key=sql.Literal(operation),
+    )
+
+
+def on_replica(prelude: bytes) -> bytes:
+    """Return the message as a replica gets it: read-only, and answered with where it stands."""
+    return _read_only(prelude) + _REPLAYED
+
+
+def on_primary(prelude: bytes) -> bytes:
+    """Return the message as the primary gets it when no replica qualified.
+
+    It is read-only there, too: what a caller declares must not work by chance. The answer says how
+    far the primary has written.
+    """
+    return _read_only(prelude) + _WRITTEN
+
+
 def scatter_prelude() -> bytes:
     """Return the message that opens a read on a whole shard, for no tenant."""
     return _SCATTER.format(shared=sql.Identifier(SHARED)).as_bytes(None)
+
+
+def _read_only(prelude: bytes) -> bytes:
+    return prelude.replace(b"BEGIN;", b"BEGIN READ ONLY;", 1)
 
 
 def _setting(name: str) -> sql.Identifier:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from tenantry.errors import BucketMoved, ShardUnavailable
+from tenantry.errors import BucketMoved, ReadInterrupted, ShardUnavailable
 from tenantry.sqlstates import is_retryable
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ class Attempts:
         """
         if isinstance(error, BucketMoved):
             return self._pause(call)
+        if isinstance(error, ReadInterrupted):
+            # Another node answers: there is nobody to collide with.
+            self._left -= 1
+            return 0.0 if self._left > 0 and call.remaining > 0 else None
         if not (is_retryable(error) or isinstance(error, ShardUnavailable)):
             return None
         self._left -= 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from tenantry.errors import InvalidKey
-from tenantry.keys import key_text, normalize
+from tenantry.keys import key_text, normalize, parse_key
 from tenantry.prelude import agent_prelude, tenant_prelude
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Routes:
     def learn(self, agent: UUID, tenant_text: str) -> None:
         """Remember an agent's tenant, which never changes: later calls need no look-up."""
         placement = self.map.of_agent(agent)
-        key = normalize(_typed(tenant_text, self.map), self.map.key_type)
+        key = parse_key(tenant_text, self.map.key_type)
         prelude = tenant_prelude(placement.schema, tenant_text)
         _keep(self._agents, agent, Route(placement, prelude, f"agent {agent}", key, None))
 
@@ -96,10 +96,6 @@ def agent_uuid(agent: object) -> UUID:
         f"an agent id is a UUID minted by tenantry, or its text, not {_shown(agent)}; an id of "
         "another kind is found through the directory: router.tenant_of_agent(id)"
     )
-
-
-def _typed(text: str, of: Map) -> TenantKey:
-    return int(text) if of.key_type == "bigint" else text
 
 
 def _keep(table: dict[Any, Route], key: Any, route: Route) -> Route:

@@ -12,10 +12,14 @@ import psycopg
 
 from tenantry.call import Call, serves_query
 from tenantry.contexts import RoutedConnectionContext, RoutedSessionContext
-from tenantry.core import RouterCore
+from tenantry.core import RouterCore, again
 from tenantry.drive import drive
-from tenantry.errors import BucketMoved, Unavailable
+from tenantry.errors import AlreadyDone, BucketMoved, OutcomeUnknown, TooStale, Unavailable
+from tenantry.lease import Lease
+from tenantry.outcome import Outcome, find_out
 from tenantry.prelude import scatter_prelude
+from tenantry.replicas.news import wait_for_news
+from tenantry.replicas.plan import Ask, News, OnReplica
 from tenantry.retry import Attempts
 from tenantry.scatter import ScatterResult, gather
 from tenantry.serving import Serving
@@ -26,8 +30,11 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from tenantry.keys import TenantKey
-    from tenantry.map import Map, Shard
-    from tenantry.reads import Fresh
+    from tenantry.map import Map, Node, Shard
+    from tenantry.reads import ReadPolicy
+    from tenantry.receipt import Receipt
+    from tenantry.replicas.plan import Answer
+    from tenantry.replicas.watch import ShardWatch
     from tenantry.scatter import Partial
     from tenantry_schema.query import Query, Row, WorkFactory
 
@@ -57,6 +64,7 @@ class Router(RouterCore):
         if not self._open:
             self._follower.start()
             self._watchdog.start()
+            self._sampler.start()
             self._open = True
         return self
 
@@ -65,6 +73,7 @@ class Router(RouterCore):
         if self._open:
             self._open = False
             self._follower.stop()
+            self._sampler.stop()
             for serving in self._pools.clear():
                 serving.close()
             self._watchdog.stop()
@@ -92,13 +101,15 @@ class Router(RouterCore):
         found = self._known_agent(agent)
         return self._keep_agent(agent, self._follower.tenant_of(agent)) if found is None else found
 
-    def session(
+    def session(  # noqa: PLR0913  everything that a caller may say
         self,
         *,
         tenant: TenantKey | None = None,
         agent: UUID | str | None = None,
-        read: Fresh | None = None,
+        read: ReadPolicy | None = None,
         deadline: float | None = None,
+        token: bool = False,
+        operation: str | None = None,
     ) -> RoutedSessionContext:
         """Return a context manager that gives a SQLAlchemy ``Session`` on the tenant's bucket.
 
@@ -106,53 +117,89 @@ class Router(RouterCore):
 
         :param tenant: the tenant's key; or
         :param agent: the id of one of its agents
+        :param read: how old the answer may be, default not at all: the primary
         :param deadline: seconds until the call is ended, default the router's
+        :param token: whether ``session.token`` is to say where the commit stands
+        :param operation: a key of the work, committed with it: the work is done once
         :raises BucketMoved: when the bucket has a new home: open a new session
         :raises OutcomeUnknown: when a COMMIT was not cleanly acknowledged
+        :raises AlreadyDone: when the operation was committed before
+        :raises SplitBrain: when two nodes of the shard take writes
+        :raises ReadInterrupted: when a replica ended the read: read again
+        :raises TooStale: when no replica qualifies and the primary was not allowed
+        :raises TokenLost: when a failover lost what the token stood for
         """
-        return RoutedSessionContext(self, self._call(tenant, agent, read, deadline))
+        call = self._call(tenant, agent, read, deadline, token=token, operation=operation)
+        return RoutedSessionContext(self, call)
 
-    def connection(
+    def connection(  # noqa: PLR0913  everything that a caller may say
         self,
         *,
         tenant: TenantKey | None = None,
         agent: UUID | str | None = None,
-        read: Fresh | None = None,
+        read: ReadPolicy | None = None,
         deadline: float | None = None,
+        token: bool = False,
+        operation: str | None = None,
     ) -> RoutedConnectionContext:
         """Return a context manager that gives a psycopg connection inside a routed transaction.
 
-        Arguments and errors as for :meth:`session`. After a ``commit()`` of your own the connection
-        is routed nowhere: its statements find no table.
+        Arguments and errors as for :meth:`session`; ``conn.receipt``, taken inside the block, says
+        how it was served. After a ``commit()`` of your own the connection is routed nowhere: its
+        statements find no table.
         """
-        return RoutedConnectionContext(self, self._call(tenant, agent, read, deadline))
+        call = self._call(tenant, agent, read, deadline, token=token, operation=operation)
+        return RoutedConnectionContext(self, call)
 
-    def run(
+    def run(  # noqa: PLR0913  everything that a caller may say
         self,
         work: WorkFactory[T],
         *,
         tenant: TenantKey | None = None,
         agent: UUID | str | None = None,
-        read: Fresh | None = None,
+        read: ReadPolicy | None = None,
         deadline: float | None = None,
+        token: bool = False,
+        operation: str | None = None,
+        receipt: Receipt | None = None,
     ) -> T:
         """Run a work in one transaction, again when it was certainly rolled back.
 
         :param work: called for each attempt; returns a fresh generator of queries
-        :raises OutcomeUnknown: never retried
+        :param receipt: filled in with how the work was served
+        :raises OutcomeUnknown: retried only for a work with an ``operation`` that did not happen
         """
-        call = self._call(tenant, agent, read, deadline)
+        call = self._call(
+            tenant, agent, read, deadline, token=token, operation=operation, receipt=receipt
+        )
         attempts = Attempts(self.settings.attempts)
         while True:
             try:
                 with RoutedConnectionContext(self, call) as conn:
                     return drive(conn, work())
             except Exception as error:
-                pause = attempts.pause_after(error, call)
+                pause = self._pause_after(error, call, attempts)
                 if pause is None:
                     raise
+                without = again(call, error)
             time.sleep(pause)
-            call = self._call(tenant, agent, read, call.remaining)
+            call = self._call(
+                *(tenant, agent, read, call.remaining),
+                token=token,
+                operation=operation,
+                receipt=call.receipt,
+            )
+            call.without = without
+
+    def outcome(self, error: OutcomeUnknown, *, deadline: float | None = None) -> Outcome:
+        """Find out what became of a COMMIT that was not acknowledged.
+
+        :raises OutcomeUnknown: when the answer itself could not be made durable
+        """
+        tenant = self._tenant_of(error)
+        if tenant is None:
+            return Outcome.UNKNOWN
+        return self.run(bind(find_out, error, self.map.key_type), tenant=tenant, deadline=deadline)
 
     def scatter(
         self, query: Query, *, deadline: float | None = None, partial: Partial = "refuse"
@@ -174,19 +221,67 @@ class Router(RouterCore):
             named = dict(zip((shard.name for shard in shards), answers, strict=True))
         return gather(named, partial)
 
-    def stats(self) -> dict[str, dict[str, Any]]:
-        """Return the counters of every open pool by shard name."""
-        return {shard.name: serving.stats() for shard, serving in self._pools.all()}
+    def primary(self, call: Call) -> Serving:
+        """Return what serves the primary of a call's shard."""
+        return self._serving(self.shard_of(call), None)
 
-    def serving(self, shard: Shard) -> Serving:
-        """Return what serves a shard, opening its pool when it is first needed."""
-        found: Serving | None = self._pools.find(shard)
-        if found is not None:
-            return found
-        opened, former = self._pools.open(shard, Serving)
-        if former is not None:
-            former.close()
-        return opened
+    def lease(self, call: Call) -> Lease:
+        """Open the call's transaction where it may be served."""
+        if call.read is not None:
+            found = self.lease_replica(call)
+            if found is not None:
+                return found
+        serving = self.primary(call)
+        lease = Lease(serving, serving.acquire(call.remaining))
+        serving.in_use += 1
+        call.watch(lease.conn)
+        try:
+            self.opened(call, lease.conn.begin(call.opening, call.route.placement.schema))
+        except BaseException as error:
+            self.give_up(lease, call)
+            explained = self.explained(call, error)
+            if explained is not error:
+                raise explained from error
+            raise
+        return lease
+
+    def lease_replica(self, call: Call, *, orm: bool = False) -> Lease | None:
+        """Open a declared read on a replica, or return None where the primary is to answer."""
+        watch = self._sampler.watch(self.shard_of(call))
+        plan, chosen = self._plan(call, watch), None
+        lease: Lease | None = None
+        try:
+            step = None if plan is None else next(plan)
+            while plan is not None and step is not None:
+                self._give_up_replica(lease, call)
+                lease, answer = self._take(step, call, watch, orm=orm)
+                step = plan.send(answer)
+        except StopIteration as stop:
+            chosen = stop.value
+        except BaseException as error:
+            self._give_up_replica(lease, call)
+            if isinstance(error, TooStale):
+                self._counts.add(call.read, "refused")
+            raise
+        if not isinstance(chosen, OnReplica):
+            self._give_up_replica(lease, call)
+            lease = None
+        self.chosen(call, chosen)
+        return lease
+
+    def give_back(self, lease: Lease, call: Call) -> None:
+        """Return a connection to its pool."""
+        call.unwatch()
+        lease.serving.in_use -= 1
+        if lease.orm is None:
+            lease.serving.release(lease.conn)
+        else:
+            lease.orm.close()
+
+    def give_up(self, lease: Lease, call: Call) -> None:
+        """Roll back and return a connection to its pool."""
+        lease.conn.abandon()
+        self.give_back(lease, call)
 
     def explained(self, call: Call, error: BaseException) -> BaseException:
         """Return the error that the caller should get; reload the map when it may be the reason."""
@@ -198,10 +293,69 @@ class Router(RouterCore):
                 moved = None
             if moved is not None:
                 return moved
-        return call.explain(error) or error
+        return self.told(call, error)
+
+    def _take(
+        self, step: Ask | News, call: Call, watch: ShardWatch, *, orm: bool
+    ) -> tuple[Lease | None, Answer]:
+        if isinstance(step, Ask):
+            return self._ask(call, watch.shard, step.node, orm=orm)
+        wait_for_news(watch, step.until - time.monotonic())
+        return None, None
+
+    def _ask(
+        self, call: Call, shard: Shard, node: Node, *, orm: bool
+    ) -> tuple[Lease | None, Answer]:
+        serving = self._serving(shard, node)
+        try:
+            lease = Lease(serving, serving.acquire(self.replica_patience(call)))
+        except (psycopg.Error, Unavailable) as error:
+            return None, error
+        serving.in_use += 1
+        call.replica = node.name
+        call.watch(lease.conn)
+        try:
+            if orm:
+                lease.orm = serving.adopt(lease.conn)
+            answers = lease.conn.begin(call.opening, call.route.placement.schema)
+            return lease, self.replica_position(call, answers)
+        except Exception as error:
+            self._give_up_replica(lease, call)
+            if call.remaining <= 0:
+                raise (call.explain(error) or error) from error
+            return None, error
+        except BaseException:
+            self._give_up_replica(lease, call)
+            raise
+
+    def _give_up_replica(self, lease: Lease | None, call: Call) -> None:
+        call.replica = None
+        if lease is not None:
+            self.give_up(lease, call)
+
+    def _pause_after(self, error: Exception, call: Call, attempts: Attempts) -> float | None:
+        """Return how long to wait before the next attempt, or None when the error is the answer."""
+        if isinstance(error, OutcomeUnknown) and call.operation is not None:
+            found = self.outcome(error, deadline=max(call.remaining, 0.001))
+            if found is Outcome.COMMITTED:
+                raise AlreadyDone(
+                    f"operation {call.operation!r:.80} of {call.route.subject} was committed, but "
+                    "its result was lost on the way"
+                ) from error
+            return 0.0 if found is Outcome.ROLLED_BACK else None
+        return attempts.pause_after(error, call)
+
+    def _serving(self, shard: Shard, node: Node | None) -> Serving:
+        found: Serving | None = self._pools.find(shard, node)
+        if found is not None:
+            return found
+        opened, former = self._pools.open(shard, node, Serving)
+        for serving in former:
+            serving.close()
+        return opened
 
     def _gone(self, call: Call) -> BucketMoved | None:
-        serving = self.serving(self.shard_of(call))
+        serving = self.primary(call)
         conn = serving.acquire(call.remaining)
         try:
             row = conn.execute(serves_query(call.route.placement.schema)).fetchone()
@@ -211,7 +365,7 @@ class Router(RouterCore):
 
     def _scatter_one(self, query: Query, when: float, shard: Shard) -> list[Row] | Exception:
         try:
-            serving = self.serving(shard)
+            serving = self._serving(shard, None)
             conn = serving.acquire(when - time.monotonic())
             alarm = self._watchdog.arm(conn, when)
             try:

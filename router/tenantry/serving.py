@@ -1,31 +1,40 @@
-"""What serves a shard's primary, sync: a bounded pool, and an SQLAlchemy engine on it."""
+"""What serves a shard's primary or a replica, sync: a bounded pool, an SQLAlchemy engine on it."""
 
 from __future__ import annotations
 
 import threading
 import time
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from psycopg_pool import ConnectionPool, PoolTimeout
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from tenantry.connection import RoutedConnection
-from tenantry.pools import Failures, PoolTable, refused
+from tenantry.errors import Unavailable
+from tenantry.pools import pool_options, refused
 
 if TYPE_CHECKING:
-    from tenantry.map import Shard
+    from tenantry.place import Place
+    from tenantry.settings import RouterSettings
+
+
+#: The connection that an engine is to take instead of one of the pool's.
+ADOPTED: ContextVar[Any] = ContextVar("tenantry_adopted", default=None)
 
 
 class Serving:
-    """The pool of a shard's primary and the engine on it."""
+    """The pool of a place and the engine on it."""
 
-    def __init__(self, shard: Shard, pools: PoolTable) -> None:
-        self._shard = shard
-        self._failures = Failures()
-        self._patience = pools.settings.acquire_timeout
+    def __init__(self, place: Place, settings: RouterSettings) -> None:
+        self.place = place
+        #: Connections that calls hold now.
+        self.in_use = 0
+        self._patience = settings.acquire_timeout
+        self._size = settings.pool_size
         self._pool: ConnectionPool[RoutedConnection] = ConnectionPool(
-            connection_class=RoutedConnection, **pools.options(shard, self._failures)
+            connection_class=RoutedConnection, **pool_options(place, settings)
         )
         self._pool.open(wait=False)
         self._engine: Engine | None = None
@@ -38,7 +47,7 @@ class Serving:
             with self._engine_lock:
                 if self._engine is None:
                     self._engine = create_engine(
-                        "postgresql+psycopg://", creator=self.acquire, poolclass=NullPool
+                        "postgresql+psycopg://", creator=self._create, poolclass=NullPool
                     )
         return self._engine
 
@@ -47,21 +56,35 @@ class Serving:
 
         :param patience: seconds to wait, at most the setting ``acquire_timeout``
         :raises PoolExhausted: when all are in use
-        :raises ShardUnavailable: when the primary does not answer
+        :raises ShardUnavailable: when the server does not answer
+        :raises SplitBrain: when two nodes of the shard take writes
         """
+        self.place.check_one_primary()
         bound = self._patience if patience is None else min(patience, self._patience)
         started = time.monotonic()
-        try:
-            conn = self._pool.getconn(bound)
-        except PoolTimeout as error:
-            waited = time.monotonic() - started
-            raise refused(self._shard, self._pool, self._failures, waited) from error
-        conn.lease += 1
-        return conn
+        while True:
+            try:
+                conn = self._pool.getconn(max(0.0, started + bound - time.monotonic()))
+            except PoolTimeout as error:
+                self.place.check_one_primary()
+                raise refused(self.place, self._size, time.monotonic() - started) from error
+            if self._usable(conn):
+                conn.lease += 1
+                return conn
+            conn.pgconn.finish()
+            self._pool.putconn(conn)
 
     def release(self, conn: RoutedConnection) -> None:
         """Give a connection back; a broken one is replaced."""
         self._pool.putconn(conn)
+
+    def adopt(self, conn: RoutedConnection) -> Connection:
+        """Return an SQLAlchemy connection on one that was acquired and has not begun."""
+        held = ADOPTED.set(conn)
+        try:
+            return self.engine.connect()
+        finally:
+            ADOPTED.reset(held)
 
     def close(self) -> None:
         """Close the pool and the engine."""
@@ -72,3 +95,16 @@ class Serving:
     def stats(self) -> dict[str, Any]:
         """Return the pool's counters."""
         return dict(self._pool.get_stats())
+
+    def _create(self) -> RoutedConnection:
+        return ADOPTED.get() or self.acquire()
+
+    def _usable(self, conn: RoutedConnection) -> bool:
+        if conn.ended:
+            return False
+        if conn.outdated:
+            try:
+                conn.ask_who()
+            except Unavailable:
+                return False
+        return True

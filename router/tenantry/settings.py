@@ -38,6 +38,12 @@ class RouterSettings(BaseSettings):
     heartbeat_interval: float = Field(default=10.0, gt=0, le=3_600)
     """Seconds between this router's entries in the catalog's list of routers."""
 
+    sample_interval: float = Field(default=0.25, ge=0.01, le=60)
+    """Seconds between questions to every node of the shards in use: where it stands."""
+
+    zone: str | None = Field(default=None, min_length=1, max_length=63)
+    """Where this process runs; replicas of the same zone answer first."""
+
     attempts: int = Field(default=5, ge=1, le=100)
     """How often ``run`` tries a work whose transaction was certainly rolled back."""
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
+from tenantry_schema.naming import OPERATION_KEYS
+
 # A bucket that went away is not there by name, or not reachable: undefined_table,
 # invalid_schema_name, insufficient_privilege. Anything else is the caller's own affair.
 _FENCE = frozenset({"42P01", "3F000", "42501"})
@@ -15,7 +17,13 @@ _FENCE = frozenset({"42P01", "3F000", "42501"})
 # serialization_failure, deadlock_detected, lock_not_available: the transaction was rolled back.
 _RETRYABLE = frozenset({"40001", "40P01", "55P03"})
 
+# What a replica says when replay needed what a read was using: conflicts come as serialization
+# failures or cancelled statements (Postgres documentation, 26.4.2).
+_INTERRUPTED = frozenset({"40001", "40P01", "57014"})
+
 _FOREIGN_KEY_VIOLATION = "23503"
+_UNIQUE_VIOLATION = "23505"
+_READ_ONLY = "25006"
 
 #: The ending of the name of every foreign key to a tenant's own row.
 TENANT_FKEY = "_tenant_fkey"
@@ -53,3 +61,39 @@ def is_unknown_tenant(error: BaseException) -> bool:
     if found is None or found.sqlstate != _FOREIGN_KEY_VIOLATION:
         return False
     return (found.diag.constraint_name or "").endswith(TENANT_FKEY)
+
+
+def is_done_before(error: BaseException) -> bool:
+    """Say whether the operation's key was there already."""
+    found = database_error(error)
+    if found is None or found.sqlstate != _UNIQUE_VIOLATION:
+        return False
+    return found.diag.constraint_name == f"{OPERATION_KEYS}_pkey"
+
+
+def is_interrupted(error: BaseException) -> bool:
+    """Say whether a replica ended a read that may succeed elsewhere."""
+    found = database_error(error)
+    return found is not None and (found.sqlstate in _INTERRUPTED or is_lost(error))
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Say whether a write was refused because its transaction may only read."""
+    found = database_error(error)
+    return found is not None and found.sqlstate == _READ_ONLY
+
+
+def is_lost(error: BaseException) -> bool:
+    """Say whether the connection was lost."""
+    found = database_error(error)
+    if found is None:
+        return False
+    # The driver's own errors about a broken stream carry no SQLSTATE; class 57P is a server that
+    # is shut down, restarted or ended the session.
+    lost_stream = isinstance(found, psycopg.OperationalError) and found.sqlstate is None
+    return lost_stream or (found.sqlstate or "").startswith(("57P", "08"))
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what the database said."""
+    return (str(database_error(error) or error).splitlines() or [type(error).__name__])[0]

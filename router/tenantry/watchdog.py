@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from tenantry.connection import Guarded
+    from tenantry.truth import Guarded
 
 _TICK_S = 0.05
 

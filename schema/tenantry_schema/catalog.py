@@ -88,6 +88,7 @@ nodes = Table(
     Column("host", Text, nullable=False),
     Column("port", Integer, nullable=False),
     Column("dbname", Text, nullable=False),
+    Column("zone", Text),
     _moment("created_at"),
     CheckConstraint("port BETWEEN 1 AND 65535", name="port"),
     UniqueConstraint("host", "port", "dbname"),

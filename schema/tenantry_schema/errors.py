@@ -10,7 +10,8 @@ They live in the lowest package so that all packages may raise them; services im
     │   ├── InvalidKey                a tenant key or an agent id of the wrong type or form
     │   ├── InvalidSchema             a MetaData that cannot be laid out in buckets
     │   ├── InvalidConfig             a setting, an option, a connection string
-    │   └── UnsupportedRead           a read policy that this version does not know
+    │   ├── InvalidToken              text that is no token, or a token of another fleet
+    │   └── UnsupportedRead           what is no read policy
     ├── NotFound (LookupError)
     │   ├── UnknownTenant
     │   ├── UnknownAgent
@@ -24,10 +25,15 @@ They live in the lowest package so that all packages may raise them; services im
     ├── Unavailable (ConnectionError)
     │   ├── CatalogUnavailable        no map can be read and none is held
     │   ├── ShardUnavailable          no connection to the shard's primary
+    │   ├── SplitBrain                two nodes of a shard take writes: none is guessed
+    │   ├── TooStale                  no replica is as fresh as was declared, in time
     │   ├── PoolExhausted             every connection is in use for longer than the caller waits
     │   └── RouterClosed
     ├── BucketMoved                   retryable: the bucket has a new home; open a new session
+    ├── ReadInterrupted               retryable: a replica ended a read; read again
+    ├── TokenLost                     a failover lost what the token stood for
     ├── DeadlineExceeded (TimeoutError)   ended by its deadline before COMMIT was sent
+    ├── AlreadyDone                   the operation's key was committed before: nothing was repeated
     ├── OutcomeUnknown                COMMIT was sent, no clean acknowledgement came back
     ├── PartialResult                 a scatter that some shards did not answer
     ├── SchemaDrift                   shards or buckets differ in structure
@@ -71,8 +77,14 @@ class InvalidConfig(InvalidInput):
     __module__ = "tenantry"
 
 
+class InvalidToken(InvalidInput):
+    """Text is no token, or a token is of another fleet or of a place not yet written."""
+
+    __module__ = "tenantry"
+
+
 class UnsupportedRead(InvalidInput):
-    """A read policy is not known to this version."""
+    """What was given as ``read=`` is no read policy."""
 
     __module__ = "tenantry"
 
@@ -155,6 +167,18 @@ class ShardUnavailable(Unavailable):
     __module__ = "tenantry"
 
 
+class SplitBrain(Unavailable):
+    """Two nodes of a shard take writes: nothing is written until an operator has ended one."""
+
+    __module__ = "tenantry"
+
+
+class TooStale(Unavailable):
+    """No replica could promise the freshness that was declared, and the primary was not allowed."""
+
+    __module__ = "tenantry"
+
+
 class PoolExhausted(Unavailable):
     """Every connection of a node's pool stayed in use for as long as the caller would wait."""
 
@@ -173,8 +197,26 @@ class BucketMoved(TenantryError):
     __module__ = "tenantry"
 
 
+class ReadInterrupted(TenantryError):
+    """A replica ended a read in its middle (a recovery conflict, a restart): read again."""
+
+    __module__ = "tenantry"
+
+
+class TokenLost(TenantryError):
+    """A failover lost what the token stood for, or nobody can say that it did not."""
+
+    __module__ = "tenantry"
+
+
 class DeadlineExceeded(TenantryError, TimeoutError):
     """The call was ended by its deadline before COMMIT was sent: nothing was committed."""
+
+    __module__ = "tenantry"
+
+
+class AlreadyDone(TenantryError):
+    """The operation's key was committed before, by this caller or another: nothing was repeated."""
 
     __module__ = "tenantry"
 
@@ -182,16 +224,39 @@ class DeadlineExceeded(TenantryError, TimeoutError):
 class OutcomeUnknown(TenantryError):
     """COMMIT was sent and no clean acknowledgement came back: it may or may not have happened.
 
+    What is needed to find out is carried along; ``router.outcome(error)`` uses it.
+
     :ivar xid: the transaction id as a decimal string, if the server had told it
     :ivar node: the node that was asked to commit, as ``host:port/database``
+    :ivar system: the system identifier of its cluster
+    :ivar timeline: the timeline on which it wrote
+    :ivar shard: the number of its shard
+    :ivar tenant: the text of the tenant's key, if it was known
+    :ivar operation: the operation's key, if the caller gave one
     """
 
     __module__ = "tenantry"
 
-    def __init__(self, message: str, *, xid: str | None = None, node: str | None = None) -> None:
+    def __init__(  # noqa: PLR0913  what it takes to find out
+        self,
+        message: str,
+        *,
+        xid: str | None = None,
+        node: str | None = None,
+        system: int = 0,
+        timeline: int = 0,
+        shard: int | None = None,
+        tenant: str | None = None,
+        operation: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.xid = xid
         self.node = node
+        self.system = system
+        self.timeline = timeline
+        self.shard = shard
+        self.tenant = tenant
+        self.operation = operation
 
 
 class PartialResult(TenantryError):

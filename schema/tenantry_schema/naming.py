@@ -26,6 +26,9 @@ AGENT_SETTING = "tenantry.agent"
 #: The channel on which the catalog tells of a new map version.
 MAP_CHANNEL = "tenantry_map"
 
+#: The table of every bucket that holds the keys of committed operations.
+OPERATION_KEYS = "operation_keys"
+
 #: The column of the parents that says which bucket a row lives in.
 BUCKET_COLUMN = "bucket"
 

@@ -265,7 +265,10 @@ class Fleet:
 
     def _await(self, servers: Iterable[Server]) -> None:
         for server in servers:
-            wait_ready(server, self.superuser_conninfo(server), self._children.get(server.name))
+            while not wait_ready(
+                server, self.superuser_conninfo(server), self._children.get(server.name)
+            ):
+                self._launch([server])
 
     def _status(self, server: Server) -> dict[str, Any]:
         role = "down"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _START_S = 60.0
 _STOP_S = 30.0
 _LOOK_S = 0.02
+_HELD = "pre-existing shared memory block"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,11 @@ def start(
         )
 
 
-def wait_ready(server: Server, conninfo: str, child: subprocess.Popen[bytes] | None) -> None:
-    """Wait until a server answers.
+def wait_ready(server: Server, conninfo: str, child: subprocess.Popen[bytes] | None) -> bool:
+    """Wait until a server answers; return False when it must be started again.
+
+    A server whose postmaster was killed leaves sessions behind that end by themselves, but hold its
+    shared memory until then.
 
     :raises FleetError: with the end of its log when it ended or stayed silent
     """
@@ -99,6 +103,9 @@ def wait_ready(server: Server, conninfo: str, child: subprocess.Popen[bytes] | N
             psycopg.connect(conninfo, connect_timeout=5).close()
         except psycopg.OperationalError as error:
             ended = child is not None and child.poll() is not None
+            if ended and _HELD in tail(server.log, 3):
+                time.sleep(_LOOK_S)
+                return False
             if ended or time.monotonic() > until:
                 raise FleetError(
                     f"server {server.name} did not start ({error}); the end of {server.log}:\n"
@@ -106,7 +113,7 @@ def wait_ready(server: Server, conninfo: str, child: subprocess.Popen[bytes] | N
                 ) from error
             time.sleep(_LOOK_S)
         else:
-            return
+            return True
 
 
 def signal_stop(server: Server) -> int | None:

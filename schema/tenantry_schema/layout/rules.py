@@ -13,16 +13,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, DateTime, ForeignKeyConstraint, Text, UniqueConstraint, Uuid
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKeyConstraint,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+)
 from sqlalchemy.types import String
 
 from tenantry_schema.errors import InvalidSchema
-from tenantry_schema.naming import BUCKET_COLUMN
+from tenantry_schema.naming import BUCKET_COLUMN, OPERATION_KEYS
 
 if TYPE_CHECKING:
-    from sqlalchemy import MetaData, Table
     from sqlalchemy.types import TypeEngine
 
 TENANT_COLUMN = "tenant_id"
@@ -92,7 +104,26 @@ class Layout:
         if len(set(types.values())) > 1:
             raise InvalidSchema(f"tenant_id must have one type in all tables, but has {types}")
         migrations = metadata.info.get("tenantry", {}).get("migrations")
-        return cls(rules, next(iter(types.values())), migrations)
+        key_type = next(iter(types.values()))
+        return cls((*rules, _operation_keys(key_type)), key_type, migrations)
+
+
+def _operation_keys(key_type: str) -> TableRule:
+    """Return the table of committed operations, which every bucket has beside a service's own.
+
+    A key is inserted in the transaction that it names, so it is there exactly when that committed.
+    """
+    types: dict[str, TypeEngine[Any]] = {"uuid": Uuid(), "bigint": BigInteger(), "text": Text()}
+    table = Table(
+        OPERATION_KEYS,
+        MetaData(),
+        Column(TENANT_COLUMN, types[key_type], nullable=False),
+        Column("key", Text, nullable=False),
+        Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        PrimaryKeyConstraint(TENANT_COLUMN, "key", name=f"{OPERATION_KEYS}_pkey"),
+        CheckConstraint("length(key) BETWEEN 1 AND 200", name=f"{OPERATION_KEYS}_key_check"),
+    )
+    return TableRule(table, TableKind.BUCKETED)
 
 
 def _rule(table: Table) -> TableRule:
@@ -149,6 +180,8 @@ def _check_foreign_key(table: Table, constraint: ForeignKeyConstraint) -> None:
 
 
 def _check_names(table: Table) -> None:
+    if table.name == OPERATION_KEYS:
+        raise _fault(table, "a table of this name is made by tenantry: rename yours")
     if table.schema is not None:
         raise _fault(table, f"no schema may be named, but it names {table.schema!r}: remove it")
     objects = [table.name, *(column.name for column in table.columns)]

@@ -1,0 +1,106 @@
+"""Where the connections of one pool lead: to whichever node is a shard's primary, or to a node."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from tenantry.conninfo import node_conninfo, primary_conninfo
+from tenantry.errors import ShardUnavailable
+
+if TYPE_CHECKING:
+    from tenantry.map import Node, Shard
+    from tenantry.replicas.watch import ShardWatch
+    from tenantry.settings import RouterSettings
+
+#: How long a connection that failed waits for news of its shard before it is tried again.
+RETRY_S = 0.25
+
+
+class Place:
+    """A pool's end: how it is reached now, and who is let in.
+
+    :ivar node: None for the primary
+    :ivar kept: the most prepared statements of one connection
+    :ivar last_failure: why the last attempt to connect failed, None after a success
+    """
+
+    def __init__(
+        self, watch: ShardWatch, node: Node | None, given: dict[str, Any], settings: RouterSettings
+    ) -> None:
+        self.watch = watch
+        self.node = node
+        self.kept = settings.prepared_max
+        self.last_failure: str | None = None
+        self._given = given
+        self._application = settings.application
+        self._patience = settings.acquire_timeout
+
+    @property
+    def shard(self) -> Shard:
+        """The shard."""
+        return self.watch.shard
+
+    @property
+    def name(self) -> str:
+        """The shard's name, or the node's."""
+        return self.shard.name if self.node is None else self.node.name
+
+    @property
+    def description(self) -> str:
+        """What this is, for messages."""
+        if self.node is not None:
+            return f"replica {self.node.name!r} of shard {self.shard.name!r} at {_where(self.node)}"
+        nodes = ", ".join(_where(it) for it in self.shard.nodes)
+        return f"the primary of shard {self.shard.name!r} at {nodes}"
+
+    @property
+    def conninfo(self) -> str:
+        """How it is reached: a primary that was found directly, another by libpq's asking."""
+        node = self.node or self.watch.state.primary
+        if node is not None:
+            return node_conninfo(self._given, node, self._application)
+        return primary_conninfo(self._given, self.shard.nodes, self._application)
+
+    @property
+    def patience(self) -> float:
+        """The moment until which connecting is worth trying, on the monotonic clock."""
+        return time.monotonic() + self._patience
+
+    def admit(self, label: str, system: int, timeline: int) -> None:
+        """Refuse a server that may not serve here.
+
+        :param timeline: a primary's, 0 for a server in recovery
+        :raises SplitBrain: when two nodes take writes now
+        :raises ShardUnavailable: when it is of another cluster, was deposed, or is no primary
+        """
+        identity = self.watch.state.identity
+        if identity is not None and identity.system != system:
+            raise ShardUnavailable(
+                f"{label} belongs to another cluster than shard {self.shard.name!r} (its system "
+                "identifier differs): correct tenantry.nodes"
+            )
+        if self.node is None:
+            if timeline == 0:
+                raise ShardUnavailable(f"{label} is in recovery: it takes no writes")
+            self.watch.admit(label, timeline)
+
+    def check_one_primary(self) -> None:
+        """Refuse to write while two nodes take writes.
+
+        :raises SplitBrain: naming both
+        """
+        if self.node is None:
+            self.watch.check_one_primary()
+
+    def failed(self, error: BaseException) -> None:
+        """Remember why connecting failed."""
+        self.last_failure = (str(error).splitlines() or [repr(error)])[0]
+
+    def worth_retrying(self, until: float) -> bool:
+        """Say whether connecting may be tried again: a new primary may be found any moment."""
+        return self.node is None and not self.watch.closed and time.monotonic() < until
+
+
+def _where(node: Node) -> str:
+    return f"{node.host}:{node.port}/{node.dbname}"

@@ -1,0 +1,216 @@
+"""One connection of the sampler to one node: never blocks, asks again and again.
+
+It speaks libpq's non-blocking calls directly: at 256 questions a second a driver's cursor would
+cost more than all the rest. The questions are simple statements without parameters, so that they
+pass any pooler.
+"""
+
+from __future__ import annotations
+
+import selectors
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import ConnStatus, ExecStatus, PGconn, PollingStatus
+
+from tenantry.replicas.lag import last_record
+from tenantry.replicas.view import Identity, Sample
+from tenantry.tokens import Line, parse_lsn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg.pq.abc import PGconn as PGconnProtocol
+    from psycopg.pq.abc import PGresult
+
+_WHO = b"""
+SELECT system_identifier, pg_postmaster_start_time(),
+    pg_size_bytes(current_setting('wal_segment_size'))
+FROM pg_control_system()
+"""
+_SAMPLE = b"""
+SELECT pg_is_in_recovery(), current_setting('transaction_read_only'),
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+         ELSE pg_current_wal_insert_lsn() END,
+    CASE WHEN NOT pg_is_in_recovery()
+         THEN substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
+    (SELECT timeline FROM tenantry.lineage ORDER BY id DESC LIMIT 1)
+"""
+_LINEAGE = b"SELECT system_identifier, timeline, switch_lsn FROM tenantry.lineage ORDER BY id"
+_CERTIFY = sql.SQL("SELECT tenantry.certify_lineage({})")
+
+_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+_INTEREST = {PollingStatus.READING: _READ, PollingStatus.WRITING: _WRITE}
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
+
+
+class LinkBroken(Exception):
+    """The node did not answer, or not as a node does."""
+
+
+class Link:
+    """A connection to a node, and what is being asked on it.
+
+    :ivar awaited: the descriptor and the events that the sampler waits for, or None
+    :ivar answer_by: the moment at which the node counts as silent, or None while nothing is asked
+    """
+
+    def __init__(self, name: str, conninfo: str, patience: float) -> None:
+        self.name = name
+        self.answer_by: float | None = None
+        self.identity: Identity | None = None
+        self.awaited: tuple[int, int] | None = None
+        self._conninfo = conninfo.encode()
+        self._patience = patience
+        self._segment = 1
+        self._conn: PGconnProtocol | None = None
+        self._question = b""
+        self._sent = 0.0
+        self._retry_at = 0.0
+        self._pause = _FIRST_PAUSE_S
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection is there (it may be answering)."""
+        return self._conn is not None and self._conn.status == ConnStatus.OK
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        if self._conn is None:
+            raise LinkBroken("there is no connection")
+        return self._conn.socket
+
+    def begin(self, now: float) -> int | None:
+        """Start what is due: a connection or a question; return what to wait for, or None.
+
+        :raises LinkBroken: when it could not be started
+        """
+        if self.answer_by is not None or now < self._retry_at:
+            return None
+        if self._conn is not None:
+            return self.ask(_SAMPLE, now)
+        self.answer_by = now + self._patience
+        with _broken():
+            self._conn = PGconn.connect_start(self._conninfo)
+            waited_for = self._poll()
+            self._conn.nonblocking = 1
+        return waited_for
+
+    def ask(self, question: bytes, now: float) -> int:
+        """Send a question; return what to wait for."""
+        if self._conn is None:
+            raise LinkBroken("there is no connection")
+        self._question, self._sent, self.answer_by = question, now, now + self._patience
+        with _broken():
+            self._conn.send_query(question)
+            self._conn.flush()
+        return _READ
+
+    def certify(self, watched: str | None, now: float) -> int:
+        """Write down where the former timeline ended."""
+        return self.ask(_CERTIFY.format(sql.Literal(watched)).as_bytes(None), now)
+
+    def lineage(self, now: float) -> int:
+        """Ask for the lines of history."""
+        return self.ask(_LINEAGE, now)
+
+    def ready(self, now: float) -> int | Identity | Sample | tuple[Line, ...] | None:
+        """Go on where the socket allows it.
+
+        Return what to wait for now, or what was answered; None for an answer without content.
+
+        :raises LinkBroken: when the node failed
+        """
+        if self._conn is None:
+            raise LinkBroken("there is no connection")
+        with _broken():
+            if self.identity is None and not self._question:
+                waited_for = self._poll()
+                return self.ask(_WHO, now) if waited_for == 0 else waited_for
+            self._conn.consume_input()
+            if self._conn.is_busy():
+                return _READ
+            result = self._conn.get_result()
+            while self._conn.get_result() is not None:
+                pass
+        self.answer_by = None
+        return self._read(result)
+
+    def close(self, now: float) -> None:
+        """Close the connection; it is tried again after a pause."""
+        if self._conn is not None:
+            self._conn.finish()
+            self._conn = None
+        self.identity, self._question, self.answer_by = None, b"", None
+        self._retry_at = now + self._pause
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE_S)
+
+    def _poll(self) -> int:
+        """Return what connecting waits for, 0 when it is done."""
+        assert self._conn is not None
+        status = self._conn.connect_poll()
+        if status == PollingStatus.OK:
+            return 0
+        if status in _INTEREST:
+            return _INTEREST[PollingStatus(status)]
+        raise LinkBroken(_message(self._conn))
+
+    def _read(self, result: PGresult | None) -> Identity | Sample | tuple[Line, ...] | None:
+        if result is None or result.status != ExecStatus.TUPLES_OK:
+            told = b"no answer" if result is None else result.error_message
+            raise LinkBroken((told.decode(errors="replace").splitlines() or ["no reason"])[0])
+        rows = [
+            [_text(result.get_value(row, column)) for column in range(result.nfields)]
+            for row in range(result.ntuples)
+        ]
+        if self._question is _WHO:
+            system, started, segment = rows[0]
+            self._segment, self._pause = int(segment), _FIRST_PAUSE_S
+            self.identity = Identity(int(system), started)
+            return self.identity
+        if self._question is _LINEAGE:
+            return tuple(
+                Line(int(system), int(timeline), parse_lsn(switch) if switch else None)
+                for system, timeline, switch in rows
+            )
+        return self._sample(rows[0]) if self._question is _SAMPLE else None
+
+    def _sample(self, row: list[str]) -> Sample | None:
+        recovery, read_only, position, timeline, certified = row
+        in_recovery = recovery == "t"
+        if in_recovery != (timeline == "") or not position:
+            # Promoted between two of the functions, or nothing was replayed yet: ask again.
+            return None
+        at = parse_lsn(position)
+        return Sample(
+            sent=self._sent,
+            recovery=in_recovery,
+            read_only=read_only == "on",
+            position=at if in_recovery else last_record(at, self._segment),
+            timeline=None if in_recovery else int(timeline, 16),
+            certified=int(certified) if certified else None,
+        )
+
+
+@contextmanager
+def _broken() -> Iterator[None]:
+    """Say by one error that the node failed."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise LinkBroken(_first_line(error)) from error
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value.decode()
+
+
+def _message(conn: PGconnProtocol) -> str:
+    lines = conn.get_error_message().splitlines()
+    return lines[0] if lines else "the connection failed"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

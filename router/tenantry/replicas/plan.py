@@ -1,0 +1,232 @@
+"""Which node answers a read that was declared stale: pure decisions, one text for both doors.
+
+The generator yields what it wants done (ask a replica, wait for news of the shard), is sent what
+came of it, and returns who answers. A replica is trusted only for what it answers on the very
+connection that will serve: its position, in the same message that opens the transaction.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from tenantry.errors import InvalidToken, TokenLost, TooStale
+from tenantry.reads import AtLeast, Stale
+from tenantry.tokens import Standing, standing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Generator
+
+    from tenantry.map import Node
+    from tenantry.reads import Declared
+    from tenantry.replicas.view import ReplicaState, ShardState
+    from tenantry.replicas.watch import ShardWatch
+    from tenantry.tokens import Token
+
+#: Replicas asked before the caller's other wish is followed: each costs a round trip.
+_TRIES = 2
+#: Seconds to wait for the first news of a shard that was never asked before.
+_FIRST_NEWS_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Open the transaction on a replica. The answer is sent back: a position, None or an error."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Wait until the sampler has news of the shard, or until a moment on the monotonic clock."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class OnReplica:
+    """The replica that was asked last answers.
+
+    :ivar as_of: the moment that its answer shows in full, or None when only a token was asked for
+    """
+
+    node: Node
+    as_of: float | None
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class OnPrimary:
+    """The primary answers, because no replica qualified."""
+
+    waited: float
+
+
+#: What a replica answered: the position it has replayed, the failure, or None when it is none.
+Answer: TypeAlias = "int | Exception | None"
+Chosen: TypeAlias = OnReplica | OnPrimary
+Plan: TypeAlias = "Generator[Ask | News, Answer, Chosen]"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a caller declared.
+
+    :ivar until: its deadline on the monotonic clock
+    :ivar without: names of replicas that failed it already
+    """
+
+    policy: Declared
+    until: float
+    without: frozenset[str] = frozenset()
+
+
+class Surroundings(Protocol):
+    """What the plan must know beside the shard."""
+
+    @property
+    def zone(self) -> str | None:
+        """Where this process runs, if it was told."""
+
+    def in_use(self, node: Node) -> int:
+        """Return how many connections to a node this process uses now."""
+
+
+def read_plan(
+    wish: Wish, watch: ShardWatch, around: Surroundings, now: Callable[[], float]
+) -> Plan:
+    """Choose who answers.
+
+    :raises TokenLost: when a failover lost what the token stood for
+    :raises InvalidToken: for a token of another fleet
+    :raises TooStale: when no replica qualifies and the caller does not want the primary
+    """
+    began, policy = now(), wish.policy
+    yield from _first_news(watch, min(wish.until, began + _FIRST_NEWS_S), now)
+    give_up = min(wish.until, now() + policy.wait.total_seconds())
+    failed = set(wish.without)
+    while True:
+        found = yield from _tries(policy, watch, around, failed, now)
+        if found is not None:
+            node, as_of = found
+            return OnReplica(node, as_of, now() - began)
+        if policy.otherwise == "primary":
+            return OnPrimary(now() - began)
+        if policy.otherwise == "error" or now() >= give_up:
+            raise _too_stale(policy, watch, now())
+        yield News(give_up)
+
+
+def _first_news(
+    watch: ShardWatch, until: float, now: Callable[[], float]
+) -> Generator[Ask | News, Answer, None]:
+    while not watch.state.settled and now() < until:
+        yield News(until)
+
+
+def _tries(
+    policy: Declared,
+    watch: ShardWatch,
+    around: Surroundings,
+    failed: set[str],
+    now: Callable[[], float],
+) -> Generator[Ask | News, Answer, tuple[Node, float | None] | None]:
+    asked = set(failed)
+    for _ in range(_TRIES):
+        state = watch.state
+        needed = position_needed(policy, state, now())
+        if needed is None:
+            return None
+        node = choose(_candidates(policy, watch, needed, asked, now()), around)
+        if node is None:
+            return None
+        answer = yield Ask(node)
+        if isinstance(answer, int) and answer >= needed:
+            watch.served(node.name)
+            return node, state.trail.as_of(answer)
+        asked.add(node.name)
+        if isinstance(answer, Exception):
+            failed.add(node.name)
+            watch.set_aside(node.name)
+    return None
+
+
+def position_needed(policy: Declared, state: ShardState, now: float) -> int | None:
+    """Return what a replica must have replayed, or None when no replica can prove enough now.
+
+    :raises TokenLost: when a failover lost what the token stood for
+    :raises InvalidToken: for a token of another fleet
+    """
+    if isinstance(policy, Stale):
+        return state.trail.needed(now - policy.max_lag.total_seconds())
+    if not state.lineage:
+        return None
+    check_token(policy.token, state)
+    return policy.token.lsn
+
+
+def check_token(token: Token, state: ShardState) -> None:
+    """Refuse a token that stands for nothing in the shard's history.
+
+    :raises TokenLost: when a failover lost what it stood for
+    :raises InvalidToken: when it is of another fleet
+    """
+    found = standing(token, state.lineage)
+    if found is Standing.FOREIGN:
+        raise InvalidToken(
+            f"the token is of cluster {token.system}, which is not this shard's: it was given by "
+            "another fleet"
+        )
+    if found is Standing.LOST:
+        raise TokenLost(
+            f"the token stands for a write on timeline {token.timeline}, and nothing confirms that "
+            f"timeline {state.timeline} contains it: a failover lost it, or nobody saw where the "
+            "former timeline ended; look on the primary whether the write is there"
+        )
+
+
+def choose(candidates: Collection[ReplicaState], around: Surroundings) -> Node | None:
+    """Take the less used of two replicas drawn by chance, those of our own zone first.
+
+    Source: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (2001).
+    """
+    near = [it for it in candidates if around.zone is not None and it.node.zone == around.zone]
+    among = near or list(candidates)
+    if not among:
+        return None
+    drawn = random.sample(among, min(2, len(among)))
+    return min(drawn, key=lambda it: around.in_use(it.node)).node
+
+
+def _candidates(
+    policy: Declared, watch: ShardWatch, needed: int, asked: Collection[str], now: float
+) -> list[ReplicaState]:
+    usable = [
+        it
+        for it in watch.state.replicas
+        if it.node.name not in asked and not watch.is_aside(it.node.name, now)
+    ]
+    ready = [it for it in usable if it.position >= needed]
+    if ready or isinstance(policy, Stale):
+        return ready
+    # The samples are older than the token: the replica itself may know better by now.
+    return usable
+
+
+def _too_stale(policy: Declared, watch: ShardWatch, now: float) -> TooStale:
+    wanted = "the token" if isinstance(policy, AtLeast) else f"{policy.max_lag} of age"
+    known = [
+        f"{it.node.name}: {_age(watch.state.trail.as_of(it.position), now)}"
+        for it in watch.state.replicas
+    ]
+    known += [f"{name}: {why}" for name, why in watch.state.refused.items()]
+    return TooStale(
+        f"no replica of shard {watch.shard.name!r} can promise {wanted} "
+        f"({'; '.join(known) or 'it has none'}): accept more age, wait longer, or allow the "
+        'primary with otherwise="primary"'
+    )
+
+
+def _age(as_of: float | None, now: float) -> str:
+    return "of unknown age" if as_of is None else f"{(now - as_of) * 1000:.0f} ms old at most"

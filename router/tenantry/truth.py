@@ -1,0 +1,268 @@
+"""A COMMIT that tells the truth (design, section 5a): the part that has no colour.
+
+A COMMIT counts as acknowledged only when it returned, as a COMMIT, without a warning. psycopg
+itself cancels a statement on the server when its caller is interrupted; a cancelled wait for a
+synchronous standby then returns normally and only a warning tells. So an interrupted COMMIT is
+never cancelled: its socket is closed and the caller gets :class:`~tenantry.errors.OutcomeUnknown`.
+
+A transaction that wrote has its id asked for in the same flight as the COMMIT, as a message of its
+own before it: the answer arrives also when the COMMIT's does not, and costs no round trip.
+"""
+
+from __future__ import annotations
+
+import select
+from typing import TYPE_CHECKING, Any, Protocol
+
+import psycopg
+from psycopg import errors as pg
+from psycopg import generators
+from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
+
+from tenantry.errors import OutcomeUnknown
+from tenantry.prepared import BucketStatements
+from tenantry.tokens import Token, parse_lsn
+from tenantry.watchdog import Shuttable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from psycopg.abc import PQGen
+    from psycopg.pq.abc import PGresult
+
+    from tenantry.call import Call
+    from tenantry.place import Place
+    from tenantry.receipt import Receipt
+
+WHO = b"""
+SELECT system_identifier,
+    CASE WHEN pg_is_in_recovery() THEN ''
+         ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END
+FROM pg_control_system()
+"""
+_XID = b"SELECT pg_catalog.pg_current_xact_id_if_assigned()"
+_LSN = b"SELECT pg_catalog.pg_current_wal_insert_lsn()"
+
+#: The rows of one prelude's results, as text.
+Answers = list[tuple[str, ...]]
+
+
+class Guarded(Shuttable, Protocol):
+    """What the watchdog and a call need of a connection."""
+
+    lease: int
+    call: Call | None
+    wants_position: bool
+    node_label: str
+
+
+class NotingCursor:
+    """Mixed into a cursor: lets its connection know that a statement other than a query was run."""
+
+    def _check_results(self, results: list[PGresult]) -> None:
+        super()._check_results(results)  # type: ignore[misc]
+        if not (results[-1].command_status or b"").startswith(b"SELECT"):
+            self._conn.wrote = True  # type: ignore[attr-defined]
+
+
+class Truthful(psycopg.BaseConnection[Any]):
+    """What both colours share: who the server is, warnings seen, the checked COMMIT."""
+
+    #: True from the moment COMMIT was handed to the socket until it was acknowledged.
+    committing: bool = False
+    #: Counts the calls that the connection served, so that a late alarm finds the wrong number.
+    lease: int = 0
+    #: The call that is being served.
+    call: Call | None = None
+    #: Whether the transaction may have written.
+    wrote: bool = False
+    #: Whether the caller wants to know where its commit stands, and the answer.
+    wants_position: bool = False
+    position: int | None = None
+    #: The id of the transaction that was committed last, if it was told.
+    told_xid: str | None = None
+    #: ``host:port/database``, for messages.
+    node_label: str = "(unknown node)"
+    system: int = 0
+    #: The timeline of a primary when it was asked last, 0 for a replica.
+    timeline: int = 0
+
+    def prepare_truth(self, place: Place) -> None:
+        """Begin to listen to the server's warnings: called once for each new connection."""
+        self.place = place
+        self._prepared = self._statements = BucketStatements(self.prepare_threshold, place.kept)
+        info = self.info
+        self.node_label = f"{info.host}:{info.port}/{info.dbname}"
+        self._warnings: list[str] = []
+        self.add_notice_handler(self._on_notice)
+
+    def add_notice_handler(self, callback: Callable[[pg.Diagnostic], None]) -> None:
+        """Register a handler once: SQLAlchemy adds its own at every checkout."""
+        if callback not in self._notice_handlers:
+            super().add_notice_handler(callback)
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """How the call that holds the connection is served: take it inside the block."""
+        return None if self.call is None else self.call.receipt
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the shard has gone on to a newer timeline since the server was asked."""
+        return 0 < self.timeline < self.place.watch.state.timeline
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server has ended the connection, without asking it."""
+        look = select.poll()
+        look.register(self.pgconn.socket, select.POLLIN)
+        try:
+            # A last message may lie before the end of the stream.
+            while look.poll(0):
+                self.pgconn.consume_input()
+        except psycopg.OperationalError:
+            return True
+        return False
+
+    def _on_notice(self, notice: pg.Diagnostic) -> None:
+        if self.committing and notice.severity_nonlocalized == "WARNING":
+            self._warnings.append(notice.message_primary or "(no text)")
+
+    def _who(self) -> PQGen[None]:
+        """Ask the server who it is.
+
+        Behind a pooler the server may be another one than before.
+
+        :raises ShardUnavailable: when it was deposed, or belongs to another cluster
+        """
+        self.pgconn.send_query(WHO)
+        (answer,) = yield from self._answers()
+        self.system, self.timeline = int(answer[0]), int(answer[1] or "0", 16)
+        self.place.admit(self.node_label, self.system, self.timeline)
+
+    def _begin(self, prelude: bytes, schema: str) -> PQGen[Answers]:
+        """Open a routed transaction by one message; give the first row of each of its results."""
+        self._check_connection_ok()
+        self._statements.schema = schema.encode()
+        self.wrote = False
+        self.pgconn.send_query(prelude)
+        return (yield from self._answers())
+
+    def _answers(self) -> PQGen[Answers]:
+        results = yield from generators.execute(self.pgconn)
+        if results[-1].status == ExecStatus.FATAL_ERROR:
+            raise pg.error_from_result(results[-1], encoding=self.pgconn._encoding)  # noqa: SLF001
+        return [
+            tuple((it.get_value(0, column) or b"").decode() for column in range(it.nfields))
+            for it in results
+            if it.status == ExecStatus.TUPLES_OK
+        ]
+
+    def _checked_commit(self) -> PQGen[None]:
+        status = self.pgconn.transaction_status
+        if status == TransactionStatus.IDLE:
+            return
+        if status == TransactionStatus.INERROR:
+            raise pg.InFailedSqlTransaction(
+                "the transaction has failed, so COMMIT would roll it back: roll back and run it "
+                "again, or wrap the statement that may fail in a savepoint"
+            )
+        if self.outdated:
+            yield from self._who()
+        self.place.check_one_primary()
+        self._warnings.clear()
+        self.told_xid = self.position = None
+        self.committing = True
+        result: PGresult | None
+        if (self.wrote or self.wants_position) and self._pipeline is None:
+            result = yield from self._commit_in_flight()
+        else:
+            result = yield from self._exec_command(b"COMMIT")
+        if self._warnings:
+            raise self._unknown(f"COMMIT came with a warning: {'; '.join(self._warnings)}")
+        if result is not None and result.command_status != b"COMMIT":
+            self.committing = False
+            raise pg.TransactionRollback("the server rolled the transaction back at COMMIT")
+        self.committing = False
+        self._note_position()
+
+    def _note_position(self) -> None:
+        if self.call is not None and self.position is not None:
+            shard = self.place.shard.id
+            token = Token(shard, self.system, self.timeline, self.position)
+            self.call.receipt.committed(token)
+
+    def _commit_in_flight(self) -> PQGen[PGresult]:
+        """Send the question for the id, the COMMIT and the question for its position together."""
+        pgconn = self.pgconn
+        pgconn.enter_pipeline_mode()
+        pgconn.send_query_params(_XID, None)
+        pgconn.pipeline_sync()
+        pgconn.send_query_params(b"COMMIT", None)
+        if self.wants_position:
+            pgconn.send_query_params(_LSN, None)
+        pgconn.pipeline_sync()
+        yield from generators.send(pgconn)
+        # Each answer is taken as it comes: the COMMIT's may never do.
+        told = yield from self._next()
+        self.told_xid = (told.get_value(0, 0) or b"").decode() or None
+        yield from self._next()
+        result = yield from self._next()
+        if self.wants_position:
+            position = yield from self._next()
+            if position.status == ExecStatus.TUPLES_OK:
+                self.position = parse_lsn((position.get_value(0, 0) or b"").decode())
+        yield from self._next()
+        pgconn.exit_pipeline_mode()
+        return result
+
+    def _next(self) -> PQGen[PGresult]:
+        """Return the next result of the flight, a sync's among them."""
+        result: PGresult | None = yield from generators.fetch(self.pgconn)
+        if result is None:
+            raise psycopg.OperationalError("the server ended the flight of a COMMIT")
+        if result.status == ExecStatus.PIPELINE_SYNC:
+            return result
+        ended = yield from generators.fetch(self.pgconn)
+        if ended is not None:
+            raise psycopg.InternalError("one statement of a COMMIT's flight was answered twice")
+        if result.status == ExecStatus.FATAL_ERROR:
+            yield from self._land()
+            raise pg.error_from_result(result, encoding=self.pgconn._encoding)  # noqa: SLF001
+        return result
+
+    def _land(self) -> PQGen[None]:
+        """Read a refused flight to its end, so that the connection may be used again."""
+        while self.pgconn.status == ConnStatus.OK:
+            result = yield from generators.fetch(self.pgconn)
+            if result is not None and result.status == ExecStatus.PIPELINE_SYNC:
+                self.pgconn.exit_pipeline_mode()
+                return
+
+    def _unknown(self, why: str) -> OutcomeUnknown:
+        route = None if self.call is None else self.call.route
+        return OutcomeUnknown(
+            f"the outcome of a COMMIT on {self.node_label} is not known ({why}): it may have "
+            "happened; ask router.outcome(error), and do not repeat the work before",
+            xid=self.told_xid,
+            node=self.node_label,
+            system=self.system,
+            timeline=self.timeline,
+            shard=None if route is None else route.placement.shard,
+            tenant=None if self.call is None else self.call.tenant_text,
+            operation=None if self.call is None else self.call.operation,
+        )
+
+    def _after_failed_commit(self, error: BaseException) -> OutcomeUnknown | None:
+        """Say what a failure during COMMIT means; close the socket if that is the truth to keep."""
+        if not self.committing:
+            return None
+        if isinstance(error, OutcomeUnknown):
+            self.pgconn.finish()
+            return error
+        if isinstance(error, psycopg.Error) and error.sqlstate and not self.closed:
+            # The server itself refused (a deferred constraint, a serialization failure).
+            self.committing = False
+            return None
+        self.pgconn.finish()
+        return self._unknown(f"{type(error).__name__} while waiting for the acknowledgement")

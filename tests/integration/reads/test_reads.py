@@ -1,0 +1,380 @@
+"""Declared reads on real replicas: who answers, how old at most, and what is refused."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import psycopg
+import pytest
+from sqlalchemy import func, select, text
+
+from tenantry import (
+    AsyncRouter,
+    AtLeast,
+    InvalidToken,
+    Query,
+    Receipt,
+    Router,
+    Stale,
+    Token,
+    TooStale,
+    mint_agent_id,
+)
+from tenantry.errors import InvalidInput, ShardUnavailable
+from tenantry.map import Node, Shard
+from tenantry.replicas.news import wait_for_news
+from tenantry.replicas.sampler import Sampler
+from tenantry_schema.models import Agent
+from tenantry_schema.naming import SHARD_DATABASE
+
+AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, 'a')"
+COUNT = "SELECT count(*) FROM agents WHERE tenant_id = %s"
+LENIENT = Stale(seconds=60, otherwise="wait", wait=timedelta(seconds=20))
+
+
+def shard_of(fleet, router, tenant):
+    name = router.map.shards[router.where(tenant=tenant).shard].name
+    return next(it for it in fleet.shards if it.name == name)
+
+
+def add_agent(router, tenant):
+    """Write one row, and return where it stands."""
+    with router.session(tenant=tenant, token=True) as session:
+        session.add(Agent(tenant_id=tenant, id=mint_agent_id(tenant), name="a"))
+    return session.token
+
+
+@contextmanager
+def no_replay(fleet, shard):
+    """Let a shard's replica fall behind."""
+    conninfo = fleet.superuser_conninfo(shard.replicas[0], SHARD_DATABASE)
+    with psycopg.connect(conninfo, autocommit=True) as conn:
+        conn.execute("SELECT pg_wal_replay_pause()")
+        try:
+            yield conn
+        finally:
+            conn.execute("SELECT pg_wal_replay_resume()")
+
+
+def on_replica(fleet, shard, receipt):
+    return receipt.role == "replica" and str(shard.replicas[0].port) in receipt.node
+
+
+def test_a_stale_read_is_answered_by_a_replica(laid_out, router, tenant):
+    """In every form; the receipt says by whom, and how old at most."""
+    shard = shard_of(laid_out, router, tenant)
+    token = add_agent(router, tenant)
+    wait = AtLeast(token, otherwise="wait", wait=timedelta(seconds=20))
+    with router.session(tenant=tenant, read=wait) as session:
+        assert session.scalar(select(func.count()).where(Agent.tenant_id == tenant)) == 1
+    assert on_replica(laid_out, shard, session.receipt)
+    with router.connection(tenant=tenant, read=LENIENT) as conn:
+        receipt = conn.receipt
+        assert conn.execute(COUNT, (tenant,)).fetchone() == (1,)
+    assert on_replica(laid_out, shard, receipt)
+    assert 0 < receipt.bound_ms < 60_000
+    assert receipt.map_version == router.map.version
+    assert not receipt.fallback
+    receipt = Receipt()
+    assert router.run(lambda: count(tenant), tenant=tenant, read=LENIENT, receipt=receipt) == 1
+    assert on_replica(laid_out, shard, receipt)
+
+
+def count(tenant):
+    rows = yield Query(COUNT, (tenant,))
+    return rows[0][0]
+
+
+async def test_the_async_door_reads_as_the_sync_one(laid_out, router, tenant):
+    """Session, connection and run."""
+    shard = shard_of(laid_out, router, tenant)
+    async with AsyncRouter(laid_out.catalog_conninfo()) as door:
+        async with door.session(tenant=tenant, token=True) as session:
+            session.add(Agent(tenant_id=tenant, id=mint_agent_id(tenant), name="a"))
+        wait = AtLeast(session.token, otherwise="wait", wait=timedelta(seconds=20))
+        async with door.session(tenant=tenant, read=wait) as session:
+            assert len((await session.scalars(select(Agent))).all()) == 1
+        assert on_replica(laid_out, shard, session.receipt)
+        async with door.connection(tenant=tenant, read=LENIENT) as conn:
+            receipt = conn.receipt
+            assert await (await conn.execute(COUNT, (tenant,))).fetchone() == (1,)
+        assert on_replica(laid_out, shard, receipt)
+        receipt = Receipt()
+        assert await door.run(lambda: count(tenant), tenant=tenant, read=wait, receipt=receipt) == 1
+        assert on_replica(laid_out, shard, receipt)
+
+
+def test_your_own_writes_are_always_read(router, tenant):
+    """Whoever answers, nothing that the token stands for is missing; and replicas do answer."""
+    roles = set()
+    for number in range(1, 101):
+        token = str(add_agent(router, tenant))
+        with router.session(tenant=tenant, read=AtLeast(token)) as session:
+            assert session.scalar(text("SELECT count(*) FROM agents")) == number
+        roles.add(session.receipt.role)
+    assert "replica" in roles
+
+
+def test_an_agents_id_is_enough_on_a_replica(router, tenant):
+    """The replica finds the tenant, too; an agent that it does not know yet is the primary's."""
+    agent = mint_agent_id(tenant)
+    with router.connection(tenant=tenant, token=True) as conn:
+        conn.execute(AGENT, (tenant, agent))
+        receipt = conn.receipt
+    wait = AtLeast(receipt.token, otherwise="wait", wait=timedelta(seconds=20))
+    with router.connection(agent=agent, read=wait) as conn:
+        assert conn.receipt.role == "replica"
+        row = conn.execute("SELECT tenant_id FROM agents").fetchone()
+    assert row == (tenant,)
+
+
+def test_a_replica_that_lags_does_not_answer(laid_out, router, tenant):
+    """Its bound grows until nobody may promise what was declared; the caller said what then."""
+    shard = shard_of(laid_out, router, tenant)
+    with no_replay(laid_out, shard):
+        token = add_agent(router, tenant)
+        with router.session(tenant=tenant, read=AtLeast(token)) as session:
+            assert session.scalar(text("SELECT count(*) FROM agents")) == 1
+        assert (session.receipt.role, session.receipt.fallback) == ("primary", True)
+        with pytest.raises(TooStale, match="can promise the token"):
+            router.run(lambda: count(tenant), tenant=tenant, read=AtLeast(token, otherwise="error"))
+        short = AtLeast(token, otherwise="wait", wait=timedelta(milliseconds=300))
+        with pytest.raises(TooStale), router.session(tenant=tenant, read=short):
+            pass
+        until_older(router, tenant, shard, seconds=1.0)
+        with pytest.raises(TooStale, match="ms old at most"):
+            read = Stale(seconds=1, otherwise="error")
+            with router.session(tenant=tenant, read=read):
+                pass
+        with router.session(tenant=tenant, read=Stale(seconds=60)) as session:
+            assert session.scalar(text("SELECT count(*) FROM agents")) == 0
+        assert session.receipt.bound_ms > 1000
+    counted = router.stats()["reads"]
+    assert counted["at_least"]["refused"] >= 2
+    assert counted["stale"]["refused"] >= 1
+    assert counted["stale"]["replica"] >= 1
+
+
+def until_older(router, tenant, shard, seconds):
+    """Wait until the sampler knows a replica to be older than so much."""
+    watch = router._sampler.watch(router.map.shards[router.where(tenant=tenant).shard])
+    name = shard.replicas[0].name
+    for _ in range(400):
+        known = router.stats()["shards"][shard.name]["replicas"]
+        if known.get(name) is not None and known[name] > seconds * 1000:
+            return
+        wait_for_news(watch, 0.1)
+    raise AssertionError(known)
+
+
+def test_waiting_ends_when_the_replica_has_caught_up(laid_out, router, tenant):
+    """The caller is woken by the sampler's news."""
+    shard = shard_of(laid_out, router, tenant)
+    with no_replay(laid_out, shard) as superuser:
+        token = add_agent(router, tenant)
+        resume = threading.Timer(0.4, superuser.execute, ["SELECT pg_wal_replay_resume()"])
+        resume.start()
+        wait = AtLeast(token, otherwise="wait", wait=timedelta(seconds=20))
+        with router.session(tenant=tenant, read=wait) as session:
+            assert session.scalar(text("SELECT count(*) FROM agents")) == 1
+        resume.join()
+    assert session.receipt.role == "replica"
+    assert session.receipt.waited_ms > 100
+
+
+WRITES = [
+    "INSERT INTO agents (tenant_id, id, name) SELECT tenant_id, gen_random_uuid(), 'x' FROM agents",
+    "UPDATE agents SET name = 'x'",
+    "DELETE FROM agents",
+    "SELECT 1 FROM agents FOR UPDATE",
+    "SELECT shared.writes()",
+    "SELECT nextval('shared.counts')",
+    "CREATE TEMP TABLE t (n int)",
+    "CREATE TABLE shared.t (n int)",
+    "MERGE INTO agents USING (SELECT 1) AS it ON false WHEN NOT MATCHED THEN "
+    "INSERT (tenant_id, id, name) VALUES (gen_random_uuid(), gen_random_uuid(), 'x')",
+    "CALL shared.writes_too()",
+    "COPY agents FROM STDIN",
+    "TRUNCATE agents",
+]
+
+
+@pytest.fixture(scope="module")
+def writing_functions(laid_out):
+    """A sequence, a function and a procedure that the application may use."""
+    for shard in laid_out.shards:
+        conninfo = laid_out.superuser_conninfo(shard.primary, SHARD_DATABASE)
+        with psycopg.connect(conninfo, autocommit=True) as conn:
+            conn.execute("CREATE SEQUENCE shared.counts")
+            conn.execute("GRANT USAGE ON SEQUENCE shared.counts TO tenantry_app")
+            body = "BEGIN DELETE FROM agents; END"
+            conn.execute(
+                f"CREATE FUNCTION shared.writes() RETURNS void LANGUAGE plpgsql AS $${body}$$"
+            )
+            conn.execute(f"CREATE PROCEDURE shared.writes_too() LANGUAGE plpgsql AS $${body}$$")
+    yield
+    for shard in laid_out.shards:
+        conninfo = laid_out.superuser_conninfo(shard.primary, SHARD_DATABASE)
+        with psycopg.connect(conninfo, autocommit=True) as conn:
+            conn.execute("DROP PROCEDURE shared.writes_too")
+            conn.execute("DROP FUNCTION shared.writes")
+            conn.execute("DROP SEQUENCE shared.counts")
+
+
+@pytest.mark.parametrize("statement", WRITES)
+@pytest.mark.parametrize("where", ["replica", "primary"])
+@pytest.mark.usefixtures("writing_functions")
+def test_a_declared_read_cannot_write(router, tenant, statement, where):
+    """Postgres itself refuses, on the primary that answers instead as well."""
+    wait = AtLeast(add_agent(router, tenant), otherwise="wait", wait=timedelta(seconds=20))
+    read = wait if where == "replica" else Stale(seconds=1e-6)
+    with pytest.raises(psycopg.Error) as refused, router.connection(tenant=tenant, read=read) as it:
+        assert it.receipt.role == where
+        it.execute(statement)
+    # A statement of COPY … FROM is refused under row-level security before it may write.
+    expected = {"25006", "0A000"} if statement.startswith("COPY") else {"25006"}
+    assert refused.value.sqlstate in expected
+
+
+def test_a_read_that_met_a_recovery_conflict_is_read_again(laid_out, router, tenant):
+    """The replica ends it because replay needs the lock; the primary gives the answer."""
+    shard = shard_of(laid_out, router, tenant)
+    token = add_agent(router, tenant)
+    schema = router.where(tenant=tenant).schema
+    replica = laid_out.superuser_conninfo(shard.replicas[0], SHARD_DATABASE)
+    primary = laid_out.superuser_conninfo(shard.primary, SHARD_DATABASE)
+    tries = []
+
+    def work():
+        rows = yield Query(COUNT, (tenant,))
+        tries.append(1)
+        if len(tries) == 1:
+            with psycopg.connect(primary) as conn:
+                conn.execute(f"LOCK TABLE {schema}.agents IN ACCESS EXCLUSIVE MODE")
+            yield Query("SELECT pg_sleep(20)")
+        return rows[0][0]
+
+    with psycopg.connect(replica, autocommit=True) as conn:
+        conn.execute("ALTER SYSTEM SET max_standby_streaming_delay = '50ms'")
+        conn.execute("SELECT pg_reload_conf()")
+        try:
+            receipt = Receipt()
+            until_replayed(router, tenant, token)
+            assert router.run(work, tenant=tenant, read=AtLeast(token), receipt=receipt) == 1
+        finally:
+            conn.execute("ALTER SYSTEM RESET max_standby_streaming_delay")
+            conn.execute("SELECT pg_reload_conf()")
+    assert len(tries) == 2
+    assert (receipt.role, receipt.fallback) == ("primary", True)
+    assert router.stats()["reads"]["at_least"]["interrupted"] >= 1
+
+
+def until_replayed(router, tenant, token):
+    """Wait until a replica shows what the token stands for."""
+    wait = AtLeast(token, otherwise="wait", wait=timedelta(seconds=20))
+    with router.session(tenant=tenant, read=wait):
+        pass
+
+
+def test_tokens_that_are_no_good(router, tenant):
+    """Another fleet's, another shard's number, and a place that was never written."""
+    token = add_agent(router, tenant)
+    for wrong, why in (
+        (replace(token, system=token.system + 1), "another fleet"),
+        (replace(token, shard=99), "does not have"),
+        (replace(token, lsn=token.lsn + 2**40), "has not reached"),
+    ):
+        with pytest.raises(InvalidToken, match=why):
+            router.run(lambda: count(tenant), tenant=tenant, read=AtLeast(wrong))
+    other = next(it for it in router.map.shards if it != token.shard)
+    receipt = Receipt()
+    moved = AtLeast(Token(other, token.system, 1, 2**60))
+    assert router.run(lambda: count(tenant), tenant=tenant, read=moved, receipt=receipt) == 1
+    assert receipt.role == "primary"
+
+
+def test_what_belongs_to_writes_is_refused_for_reads(router, tenant):
+    """And a token that was not asked for is not there."""
+    for wrong in ({"token": True}, {"operation": "x"}):
+        with pytest.raises(InvalidInput, match="writes"):
+            router.session(tenant=tenant, read=Stale(seconds=1), **wrong)
+    with router.session(tenant=tenant) as session:
+        session.execute(text("SELECT 1"))
+    with pytest.raises(InvalidInput, match="token=True"):
+        _ = session.token
+
+
+def sampled(fleet, router, nodes):
+    """Let a sampler look at some nodes, and return what it knows when it knows all."""
+    sampler = Sampler(router.settings, router._follower.given)
+    sampler.start()
+    try:
+        watch = sampler.watch(Shard(1, "mixed", tuple(nodes)))
+        for _ in range(100):
+            if watch.state.settled:
+                break
+            wait_for_news(watch, 0.2)
+        return watch.state
+    finally:
+        sampler.stop()
+
+
+def node(server):
+    return Node(server.name, server.host, server.port, SHARD_DATABASE)
+
+
+def test_a_replica_of_another_cluster_is_refused(laid_out, router):
+    """Listed by mistake: its system identifier tells."""
+    first, second = laid_out.shards
+    state = sampled(laid_out, router, [node(first.primary), node(second.replicas[0])])
+    assert state.primary.name == first.primary.name
+    assert not state.replicas
+    assert "another cluster" in state.refused[second.replicas[0].name]
+
+
+def test_two_primaries_are_a_split_brain(laid_out, router):
+    """Neither is chosen."""
+    state = sampled(laid_out, router, [node(it.primary) for it in laid_out.shards])
+    assert state.split
+    assert state.primary is None
+
+
+def test_a_node_that_is_not_there_is_named(laid_out, router):
+    """With what the system said."""
+    gone = Node("gone", laid_out.shards[0].primary.host, 1, SHARD_DATABASE)
+    state = sampled(laid_out, router, [node(laid_out.shards[0].primary), gone])
+    assert state.primary.name == laid_out.shards[0].primary.name
+    assert "No such file" in state.refused["gone"]
+
+
+def test_a_primary_that_takes_no_writes(laid_out, tenant):
+    """A read-only primary is no primary: for connections that are there and for new ones."""
+    with Router(laid_out.catalog_conninfo(), acquire_timeout=1.0) as router:
+        shard = shard_of(laid_out, router, tenant)
+        with router.session(tenant=tenant) as session:
+            session.execute(text("SELECT 1"))
+        conninfo = laid_out.superuser_conninfo(shard.primary)
+        with psycopg.connect(conninfo, autocommit=True) as conn:
+            conn.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+            conn.execute("SELECT pg_reload_conf()")
+            try:
+                with pytest.raises(ShardUnavailable, match=r"read-only|takes no writes"):
+                    for _ in range(200):
+                        add_agent(router, tenant)
+            finally:
+                conn.execute("ALTER SYSTEM RESET default_transaction_read_only")
+                conn.execute("SELECT pg_reload_conf()")
+        until_written(router, tenant)
+
+
+def until_written(router, tenant):
+    """Write as soon as the primary takes it again: every refusal is a clear one."""
+    for _ in range(400):
+        try:
+            return add_agent(router, tenant)
+        except ShardUnavailable:
+            continue
+    raise AssertionError("the primary takes no writes any more")

@@ -1,0 +1,240 @@
+"""Which node answers a declared read: the decisions, without a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from tenantry.errors import InvalidInput, InvalidToken, TokenLost, TooStale, UnsupportedRead
+from tenantry.map import Node, Shard
+from tenantry.reads import AtLeast, Fresh, Stale, declared
+from tenantry.replicas.plan import Ask, News, OnPrimary, OnReplica, Wish, choose, read_plan
+from tenantry.replicas.view import Identity, ReplicaState, ShardState
+from tenantry.replicas.watch import ShardWatch
+from tenantry.tokens import Line, Token
+
+PRIMARY, *REPLICAS = (
+    Node(name, "h", 1, "d", zone) for name, zone in zip("pqr", "xyz", strict=True)
+)
+SHARD = Shard(1, "s1", (PRIMARY, *REPLICAS))
+TOKEN = Token(1, 7, 1, 500)
+
+
+@dataclass
+class Around:
+    zone: str | None = None
+    used: tuple[str, ...] = ()
+
+    def in_use(self, node):
+        return self.used.count(node.name)
+
+
+class Clock:
+    def __init__(self, now=100.0):
+        self.now = now
+
+    def __call__(self):
+        return self.now
+
+
+def watch(positions, *, asked_at=99.0, position=1000, settled=True):
+    """A shard whose primary stood at a position one second ago."""
+    made = ShardWatch(SHARD, lambda: None)
+    state = ShardState(
+        primary=PRIMARY,
+        identity=Identity(7, "x"),
+        writable=(PRIMARY,),
+        timeline=1,
+        replicas=tuple(
+            ReplicaState(node, at) for node, at in zip(REPLICAS, positions, strict=False)
+        ),
+        lineage=(Line(7, 1, None),),
+        settled=settled,
+    )
+    state.trail.note(asked_at, position)
+    made.publish(state)
+    return made
+
+
+def drive(policy, on, answers, *, clock=None, without=(), news=lambda: None):
+    """Drive a plan: answers by node name; return what it chose and whom it asked."""
+    clock = clock or Clock()
+    wish = Wish(policy, clock.now + 30, frozenset(without))
+    plan, asked, answer = read_plan(wish, on, Around(), clock), [], None
+    try:
+        while True:
+            step = plan.send(answer)
+            answer = None
+            if isinstance(step, Ask):
+                asked.append(step.node.name)
+                answer = answers[step.node.name]
+            else:
+                assert isinstance(step, News)
+                clock.now = min(step.until, clock.now + 0.1)
+                news()
+    except StopIteration as stop:
+        return stop.value, asked
+
+
+def test_a_replica_that_is_fresh_enough_answers():
+    """Its own word counts, and gives the bound."""
+    chosen, asked = drive(Stale(seconds=2), watch([1000]), {"q": 1000})
+    assert isinstance(chosen, OnReplica)
+    assert (chosen.node.name, chosen.as_of, asked) == ("q", 99.0, ["q"])
+
+
+@pytest.mark.parametrize("positions", [[], [999]])
+def test_the_primary_answers_when_none_qualifies(positions):
+    """No replica, or one that is behind: nobody is asked in vain."""
+    chosen, asked = drive(Stale(seconds=2), watch(positions), {})
+    assert isinstance(chosen, OnPrimary)
+    assert asked == []
+
+
+def test_a_primary_that_was_not_asked_since_proves_nothing():
+    """A bound that is shorter than the time since the last sample cannot be promised."""
+    chosen, asked = drive(Stale(seconds=0.5), watch([10**6]), {})
+    assert isinstance(chosen, OnPrimary)
+    assert asked == []
+
+
+def test_the_node_has_the_last_word():
+    """A sample said yes, the node says no: another one is asked, then the primary answers."""
+    chosen, asked = drive(Stale(seconds=2), watch([1000, 1000]), {"q": 10, "r": None})
+    assert isinstance(chosen, OnPrimary)
+    assert sorted(asked) == ["q", "r"]
+
+
+def test_a_replica_that_fails_is_set_aside():
+    """The next caller does not try it, and takes it back when it has answered."""
+    on = watch([1000])
+    for expected in (["q"], []):
+        chosen, asked = drive(Stale(seconds=2), on, {"q": OSError("down")})
+        assert isinstance(chosen, OnPrimary)
+        assert asked == expected
+    on.served("q")
+    chosen, asked = drive(Stale(seconds=2), on, {"q": 1000})
+    assert isinstance(chosen, OnReplica)
+
+
+def test_who_failed_this_caller_is_left_out():
+    """After a recovery conflict the read goes elsewhere."""
+    chosen, _ = drive(Stale(seconds=2), watch([1000, 1000]), {"r": 1000}, without={"q"})
+    assert chosen.node.name == "r"
+
+
+def test_a_token_asks_a_replica_that_may_know_better_by_now():
+    """Samples are older than a token that was just given."""
+    on = watch([400])
+    chosen, _ = drive(AtLeast(TOKEN), on, {"q": 500})
+    assert isinstance(chosen, OnReplica)
+    chosen, _ = drive(AtLeast(TOKEN), on, {"q": 499})
+    assert isinstance(chosen, OnPrimary)
+
+
+def test_waiting_ends_with_a_replica_or_an_error():
+    """``wait`` asks again at every news; its bound ends it."""
+    answers = {"q": 400}
+    clock = Clock()
+    chosen, asked = drive(
+        AtLeast(TOKEN, otherwise="wait"),
+        watch([400]),
+        answers,
+        clock=clock,
+        news=lambda: answers.update(q=400 if clock.now < 100.5 else 600),
+    )
+    assert isinstance(chosen, OnReplica)
+    assert len(asked) > 3
+    assert chosen.waited >= 0.4
+    with pytest.raises(TooStale, match="can promise the token"):
+        drive(AtLeast(TOKEN, otherwise="wait"), watch([400]), {"q": 400})
+
+
+def test_an_error_says_how_old_each_is():
+    """What the operator needs to know."""
+    with pytest.raises(TooStale, match="q: 1000 ms old at most"):
+        drive(Stale(seconds=0.5, otherwise="error"), watch([1000]), {})
+
+
+def test_tokens_that_stand_for_nothing():
+    """Lost by a failover, or of another fleet: an error before the primary is meant."""
+    on = watch([10**6])
+    on.publish(replace(on.state, lineage=(Line(7, 1, None), Line(7, 2, 400)), timeline=2))
+    with pytest.raises(TokenLost, match="timeline 1"):
+        drive(AtLeast(TOKEN), on, {"q": 10**6})
+    with pytest.raises(InvalidToken, match="another fleet"):
+        drive(AtLeast(replace(TOKEN, system=8)), on, {"q": 10**6})
+    chosen, _ = drive(AtLeast(replace(TOKEN, lsn=400)), on, {"q": 10**6})
+    assert isinstance(chosen, OnReplica)
+
+
+def test_the_first_news_of_a_shard_is_waited_for():
+    """A process that has just begun does not send everything to the primary."""
+    on = watch([1000], settled=False)
+    settle = lambda: on.publish(replace(on.state, settled=True))  # noqa: E731
+    chosen, _ = drive(Stale(seconds=2), on, {"q": 1000}, news=settle)
+    assert isinstance(chosen, OnReplica)
+
+
+def test_near_replicas_first_then_the_less_used():
+    """Two choices, and a zone."""
+    both = [ReplicaState(node, 1) for node in REPLICAS]
+    assert choose(both, Around(used=("q", "q", "r"))).name == "r"
+    assert choose(both, Around(zone="y", used=("q",) * 9)).name == "q"
+    assert choose([], Around()) is None
+    assert {choose(both, Around(zone="elsewhere")).name for _ in range(60)} <= {"q", "r"}
+
+
+@given(
+    st.floats(0.01, 3000),
+    st.lists(st.integers(0, 2000), max_size=2),
+    st.one_of(st.none(), st.integers(0, 3000)),
+    st.floats(90, 100),
+)
+def test_nobody_answers_who_is_older_than_declared(lag, positions, answer, asked_at):
+    """Whatever the samples say, an answer is as of a moment within the bound."""
+    clock = Clock()
+    on = watch(positions, asked_at=asked_at)
+    answers = dict.fromkeys("qr", answer)
+    chosen, _ = drive(Stale(seconds=lag), on, answers, clock=clock)
+    if isinstance(chosen, OnReplica):
+        assert answer >= 1000
+        assert clock.now - chosen.as_of <= lag
+
+
+NO_LAG = [0, -1, float("nan"), float("inf"), 1e9, True, "2", None]
+
+
+@pytest.mark.parametrize("seconds", NO_LAG)
+def test_a_lag_that_cannot_be(seconds):
+    """Refused by name, before anything is asked."""
+    with pytest.raises(InvalidInput):
+        Stale(seconds=seconds)
+
+
+@pytest.mark.parametrize("given", [timedelta(0), timedelta(seconds=-1), timedelta(days=2), 5])
+def test_a_timedelta_that_cannot_be(given):
+    """The same for the other way to say it, and for the wait."""
+    with pytest.raises(InvalidInput):
+        Stale(given)
+    with pytest.raises(InvalidInput):
+        Stale(seconds=1, wait=given)
+
+
+def test_policies_are_values():
+    """Equal when they say the same; immutable; anything else is no policy."""
+    assert Stale(seconds=2) == Stale(timedelta(seconds=2))
+    assert hash(AtLeast(TOKEN)) == hash(AtLeast(str(TOKEN)))
+    with pytest.raises(AttributeError):
+        Stale(seconds=2).otherwise = "error"
+    with pytest.raises(InvalidInput, match="otherwise"):
+        Stale(seconds=2, otherwise="maybe")
+    assert declared(None) is None
+    assert declared(Fresh()) is None
+    for wrong in ("replica", 2, Stale):
+        with pytest.raises(UnsupportedRead):
+            declared(wrong)

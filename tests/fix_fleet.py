@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -27,14 +29,14 @@ def pytest_report_header(config):
 
 
 @pytest.fixture(scope="session")
-def fleet(tmp_path_factory, pytestconfig):
+def fleet(pytestconfig):
     """Two shards of a primary and a streaming replica each."""
-    directory = tmp_path_factory.mktemp("fleet")
-    for parent in (directory, *directory.parents[:2]):
-        parent.chmod(0o755)
-    with Fleet.up(directory, pg_bin=pytestconfig.getoption("--pg-bin")) as running:
-        yield running
-        running.discard()
+    # pytest closes its own folders to all others at every start: also to another run's servers.
+    with tempfile.TemporaryDirectory(prefix="tenantry-tests-") as directory:
+        Path(directory).chmod(0o755)
+        with Fleet.up(directory, pg_bin=pytestconfig.getoption("--pg-bin")) as running:
+            yield running
+            running.discard()
 
 
 @pytest.fixture(scope="session")

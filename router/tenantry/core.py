@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tenantry.call import Call
 from tenantry.counts import ReadCounts
 from tenantry.errors import (
+    AlreadyDone,
     InvalidInput,
     InvalidKey,
     InvalidToken,
@@ -279,6 +280,14 @@ def again(call: Call, error: Exception) -> frozenset[str]:
     if isinstance(error, ReadInterrupted) and call.replica is not None:
         return call.without | {call.replica}
     return call.without
+
+
+def already_done(call: Call) -> AlreadyDone:
+    """Return the error that says that an operation was committed, without its result."""
+    return AlreadyDone(
+        f"operation {call.operation!r:.80} of {call.route.subject} was committed, but its result "
+        "was lost on the way: nothing was repeated"
+    )
 
 
 def _note_replica(call: Call, as_of: float | None) -> None:

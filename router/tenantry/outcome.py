@@ -37,7 +37,7 @@ _STATUS = "SELECT pg_xact_status(%s::text::xid8)"
 _END_ORPHAN = """
 SELECT pg_terminate_backend(pid, 5000)
 FROM pg_stat_activity
-WHERE backend_xid = %s::text::xid8::xid AND pid <> pg_backend_pid()
+WHERE pid = %s AND backend_start = %s::text::timestamptz
     AND usename = current_user AND state = 'idle in transaction'
 """
 _PAUSE = "SELECT pg_sleep(0.05)"
@@ -61,7 +61,7 @@ def find_out(error: OutcomeUnknown, key_type: str) -> Work[Outcome]:
     Waits until it is decided: the caller's deadline bounds that.
     """
     if error.operation is not None:
-        found = yield from _by_operation(error.operation, key_type, error.xid)
+        found = yield from _by_operation(error.operation, key_type, error.backend)
     else:
         found = yield from _by_id(error)
     if found is Outcome.COMMITTED:
@@ -69,7 +69,7 @@ def find_out(error: OutcomeUnknown, key_type: str) -> Work[Outcome]:
     return found
 
 
-def _by_operation(operation: str, key_type: str, xid: str | None) -> Work[Outcome]:
+def _by_operation(operation: str, key_type: str, backend: tuple[int, str] | None) -> Work[Outcome]:
     enter = enter_operation(operation, key_type) + _UNLESS_THERE
     yield Query(_PATIENCE)
     while True:
@@ -78,8 +78,7 @@ def _by_operation(operation: str, key_type: str, xid: str | None) -> Work[Outcom
             rows = yield Query(enter)
         except psycopg.errors.LockNotAvailable:
             yield Query("ROLLBACK TO SAVEPOINT asking")
-            if xid is not None:
-                yield Query(_END_ORPHAN, (xid,))
+            yield from _end_orphan(backend)
             continue
         yield Query("ROLLBACK TO SAVEPOINT asking")
         return Outcome.ROLLED_BACK if rows else Outcome.COMMITTED
@@ -94,7 +93,13 @@ def _by_id(error: OutcomeUnknown) -> Work[Outcome]:
         ((status,),) = yield Query(_STATUS, (error.xid,))
         if status != "in progress":
             break
-        yield Query(_END_ORPHAN, (error.xid,))
+        yield from _end_orphan(error.backend)
         yield Query(_PAUSE)
     known = {"committed": Outcome.COMMITTED, "aborted": Outcome.ROLLED_BACK}
     return known.get(status, Outcome.UNKNOWN)
+
+
+def _end_orphan(backend: tuple[int, str] | None) -> Work[None]:
+    """End the session that the COMMIT never reached: nobody will send it one any more."""
+    if backend is not None:
+        yield Query(_END_ORPHAN, backend)

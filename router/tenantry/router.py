@@ -12,9 +12,9 @@ import psycopg
 
 from tenantry.call import Call, serves_query
 from tenantry.contexts import RoutedConnectionContext, RoutedSessionContext
-from tenantry.core import RouterCore, again
+from tenantry.core import RouterCore, again, already_done
 from tenantry.drive import drive
-from tenantry.errors import AlreadyDone, BucketMoved, OutcomeUnknown, TooStale, Unavailable
+from tenantry.errors import BucketMoved, DeadlineExceeded, OutcomeUnknown, TooStale, Unavailable
 from tenantry.lease import Lease
 from tenantry.outcome import Outcome, find_out
 from tenantry.prelude import scatter_prelude
@@ -335,15 +335,16 @@ class Router(RouterCore):
 
     def _pause_after(self, error: Exception, call: Call, attempts: Attempts) -> float | None:
         """Return how long to wait before the next attempt, or None when the error is the answer."""
-        if isinstance(error, OutcomeUnknown) and call.operation is not None:
+        if not isinstance(error, OutcomeUnknown) or call.operation is None:
+            return attempts.pause_after(error, call)
+        try:
             found = self.outcome(error, deadline=max(call.remaining, 0.001))
-            if found is Outcome.COMMITTED:
-                raise AlreadyDone(
-                    f"operation {call.operation!r:.80} of {call.route.subject} was committed, but "
-                    "its result was lost on the way"
-                ) from error
-            return 0.0 if found is Outcome.ROLLED_BACK else None
-        return attempts.pause_after(error, call)
+        except (OutcomeUnknown, Unavailable, DeadlineExceeded):
+            # The caller gets the error that carries what it takes to ask later.
+            return None
+        if found is Outcome.COMMITTED:
+            raise already_done(call) from error
+        return 0.0 if found is Outcome.ROLLED_BACK else None
 
     def _serving(self, shard: Shard, node: Node | None) -> Serving:
         found: Serving | None = self._pools.find(shard, node)

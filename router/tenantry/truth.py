@@ -34,11 +34,12 @@ if TYPE_CHECKING:
     from tenantry.place import Place
     from tenantry.receipt import Receipt
 
-WHO = b"""
+_WHO = b"""
 SELECT system_identifier,
     CASE WHEN pg_is_in_recovery() THEN ''
-         ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END
-FROM pg_control_system()
+         ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
+    pid, backend_start
+FROM pg_control_system(), pg_stat_get_activity(pg_backend_pid())
 """
 _XID = b"SELECT pg_catalog.pg_current_xact_id_if_assigned()"
 _LSN = b"SELECT pg_catalog.pg_current_wal_insert_lsn()"
@@ -84,6 +85,8 @@ class Truthful(psycopg.BaseConnection[Any]):
     #: ``host:port/database``, for messages.
     node_label: str = "(unknown node)"
     system: int = 0
+    #: The process that serves the connection and its start, or None behind a pooler.
+    backend: tuple[int, str] | None = None
     #: The timeline of a primary when it was asked last, 0 for a replica.
     timeline: int = 0
 
@@ -135,9 +138,11 @@ class Truthful(psycopg.BaseConnection[Any]):
 
         :raises ShardUnavailable: when it was deposed, or belongs to another cluster
         """
-        self.pgconn.send_query(WHO)
-        (answer,) = yield from self._answers()
-        self.system, self.timeline = int(answer[0]), int(answer[1] or "0", 16)
+        self.pgconn.send_query(_WHO)
+        ((system, timeline, pid, started),) = yield from self._answers()
+        self.system, self.timeline = int(system), int(timeline or "0", 16)
+        # A pooler tells a process id of its own making, and deals sessions out anew.
+        self.backend = (int(pid), started) if int(pid) == self.pgconn.backend_pid else None
         self.place.admit(self.node_label, self.system, self.timeline)
 
     def _begin(self, prelude: bytes, schema: str) -> PQGen[Answers]:
@@ -248,6 +253,7 @@ class Truthful(psycopg.BaseConnection[Any]):
             node=self.node_label,
             system=self.system,
             timeline=self.timeline,
+            backend=self.backend,
             shard=None if route is None else route.placement.shard,
             tenant=None if self.call is None else self.call.tenant_text,
             operation=None if self.call is None else self.call.operation,

@@ -230,6 +230,7 @@ class OutcomeUnknown(TenantryError):
     :ivar node: the node that was asked to commit, as ``host:port/database``
     :ivar system: the system identifier of its cluster
     :ivar timeline: the timeline on which it wrote
+    :ivar backend: the server's process and its start, or None behind a pooler
     :ivar shard: the number of its shard
     :ivar tenant: the text of the tenant's key, if it was known
     :ivar operation: the operation's key, if the caller gave one
@@ -245,6 +246,7 @@ class OutcomeUnknown(TenantryError):
         node: str | None = None,
         system: int = 0,
         timeline: int = 0,
+        backend: tuple[int, str] | None = None,
         shard: int | None = None,
         tenant: str | None = None,
         operation: str | None = None,
@@ -254,6 +256,7 @@ class OutcomeUnknown(TenantryError):
         self.node = node
         self.system = system
         self.timeline = timeline
+        self.backend = backend
         self.shard = shard
         self.tenant = tenant
         self.operation = operation

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 
 import psycopg
 import pytest
+from proxy import proxied
 from sqlalchemy import text
 
-from tenantry import AsyncRouter, OutcomeUnknown, Router, UnknownAgent, mint_agent_id
+from tenantry import (
+    AlreadyDone,
+    AsyncRouter,
+    Outcome,
+    OutcomeUnknown,
+    Query,
+    Router,
+    UnknownAgent,
+    mint_agent_id,
+)
+from tenantry.errors import InvalidInput
 from tenantry_schema.naming import OPERATOR
 
 AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, %s)"
@@ -17,6 +29,11 @@ AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, %s)"
 NOBODY = "ALTER SYSTEM SET synchronous_standby_names = 'nobody'"
 WAITING = (
     "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid <> pg_backend_pid()"
+)
+# Somebody asks what became of it, and waits for the answer.
+ASKING = (
+    "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND usename = 'tenantry_app' "
+    "AND query ~ 'ON CONFLICT DO NOTHING|pg_sleep'"
 )
 
 
@@ -61,11 +78,118 @@ def test_a_cancelled_synchronous_wait_is_no_acknowledgement(hanging, router, ten
     thread.start()
     hanging.execute("SELECT pg_cancel_backend(%s)", (until(hanging, WAITING),))
     thread.join()
-    assert "warning" in str(errors[0])
-    assert errors[0].node is not None
+    (error,) = errors
+    assert "warning" in str(error)
+    assert error.node is not None
+    assert error.xid.isdigit()
+    assert error.tenant == str(tenant)
     # It did happen, here: that is what "unknown" means.
     with router.connection(agent=agent) as conn:
         assert conn.execute("SELECT name FROM agents").fetchone() == ("a",)
+    # While no standby confirms, not even the answer can be made durable: still unknown.
+    with pytest.raises(OutcomeUnknown):
+        router.outcome(error, deadline=0.5)
+    forget_nobody(hanging)
+    assert router.outcome(error) is Outcome.COMMITTED
+
+
+def forget_nobody(conn):
+    """Let commits end without a standby again; who waits is released."""
+    conn.execute("ALTER SYSTEM RESET synchronous_standby_names")
+    conn.execute("SELECT pg_reload_conf()")
+    until(conn, "SELECT 1 WHERE current_setting('synchronous_standby_names') = ''")
+    until(conn, f"SELECT 1 WHERE NOT EXISTS ({WAITING})")
+
+
+@pytest.mark.parametrize("operation", [None, "once"])
+def test_the_outcome_of_a_commit_that_is_still_waiting(hanging, router, tenant, operation):
+    """It is waited for, neither guessed nor ended: it becomes committed with the standby."""
+    agent = mint_agent_id(tenant)
+    with pytest.raises(OutcomeUnknown) as unknown:
+        with router.connection(tenant=tenant, deadline=0.5, operation=operation) as conn:
+            conn.execute(AGENT, (tenant, agent, "a"))
+    found = []
+    asking = threading.Thread(target=lambda: found.append(router.outcome(unknown.value)))
+    asking.start()
+    until(hanging, ASKING)
+    assert not found
+    forget_nobody(hanging)
+    asking.join()
+    assert found == [Outcome.COMMITTED]
+    with router.connection(tenant=tenant) as conn:
+        assert conn.execute("SELECT count(*) FROM agents").fetchone() == (1,)
+
+
+@pytest.fixture
+def through_a_network(laid_out, router, tenant):
+    """A router that reaches the tenant's shard through a network, and the network."""
+    shard = router.map.shards[router.where(tenant=tenant).shard]
+    server = next(it for it in laid_out.shards if it.name == shard.name).primary
+    with proxied(server.port) as network, Router(laid_out.catalog_conninfo()) as routed:
+        node = replace(shard.nodes[0], host="127.0.0.1", port=network.port)
+        routed.map.shards[shard.id] = replace(shard, nodes=(node,))
+        yield routed, network
+
+
+@pytest.mark.parametrize("operation", [None, "cut"])
+def test_the_outcome_of_a_commit_that_never_arrived(through_a_network, router, tenant, operation):
+    """The connection was cut before COMMIT, the server's session hangs on: it is ended, by key."""
+    routed, network = through_a_network
+    with pytest.raises(OutcomeUnknown) as unknown:
+        with routed.connection(tenant=tenant, operation=operation) as conn:
+            conn.execute(AGENT, (tenant, mint_agent_id(tenant), "a"))
+            network.cut_before = b"COMMIT"
+    expected = Outcome.ROLLED_BACK if operation else Outcome.UNKNOWN
+    assert router.outcome(unknown.value) is expected
+    with router.connection(tenant=tenant, operation=operation) as conn:
+        assert conn.execute("SELECT count(*) FROM agents").fetchone() == (0,)
+
+
+def test_the_outcome_of_a_commit_whose_answer_was_lost(through_a_network, router, tenant):
+    """It happened: ``run`` finds that out by itself, and repeats nothing."""
+    routed, network = through_a_network
+    tries = []
+
+    def work():
+        tries.append(1)
+        yield Query(AGENT, (tenant, mint_agent_id(tenant), "a"))
+        network.cut_after = b"COMMIT"
+        yield Query("SELECT 1")
+
+    with pytest.raises(OutcomeUnknown) as unknown:
+        routed.run(work, tenant=tenant, operation="answered", deadline=5)
+    network.cut_after = None
+    assert router.outcome(unknown.value) is Outcome.COMMITTED
+    assert len(tries) == 1
+    with pytest.raises(AlreadyDone):
+        routed.run(work, tenant=tenant, operation="answered")
+    with router.connection(tenant=tenant) as conn:
+        assert conn.execute("SELECT count(*) FROM agents").fetchone() == (1,)
+
+
+def test_an_operation_is_done_once(router, tenant):
+    """Its key is committed with it; again it is refused, and a rollback leaves no trace."""
+
+    def work():
+        yield Query(AGENT, (tenant, mint_agent_id(tenant), "a"))
+
+    with pytest.raises(ZeroDivisionError), router.connection(tenant=tenant, operation="x") as conn:
+        conn.execute(AGENT, (tenant, mint_agent_id(tenant), "lost"))
+        raise ZeroDivisionError
+    router.run(work, tenant=tenant, operation="x")
+    with pytest.raises(AlreadyDone, match="'x'"):
+        router.run(work, tenant=tenant, operation="x")
+    with pytest.raises(AlreadyDone), router.session(tenant=tenant, operation="x") as session:
+        session.execute(text("SELECT 1"))
+    with router.connection(tenant=tenant) as conn:
+        assert conn.execute("SELECT count(*) FROM agents").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("operation", ["", "x" * 201, "a\0b", 5])
+def test_operations_that_cannot_be(router, tenant, operation):
+    """Refused before anything is asked."""
+    with pytest.raises(InvalidInput, match="operation="):
+        router.connection(tenant=tenant, operation=operation)
 
 
 @pytest.mark.parametrize("door", ["connection", "session"])

@@ -13,7 +13,7 @@ import psycopg
 from tenantry.acontexts import AsyncRoutedConnectionContext, AsyncRoutedSessionContext
 from tenantry.aserving import AsyncServing
 from tenantry.call import Call, serves_query
-from tenantry.core import RouterCore, again, already_done
+from tenantry.core import RouterCore, again, already_done, proven
 from tenantry.drive import adrive
 from tenantry.errors import BucketMoved, DeadlineExceeded, OutcomeUnknown, TooStale, Unavailable
 from tenantry.lease import AsyncLease
@@ -304,13 +304,14 @@ class AsyncRouter(RouterCore):
         self, step: Ask | News, call: Call, watch: ShardWatch, *, orm: bool
     ) -> tuple[AsyncLease | None, Answer]:
         if isinstance(step, Ask):
-            return await self._ask(call, watch.shard, step.node, orm=orm)
+            return await self._ask(step, call, watch.shard, orm=orm)
         await await_news(watch, step.until - time.monotonic())
         return None, None
 
     async def _ask(
-        self, call: Call, shard: Shard, node: Node, *, orm: bool
+        self, step: Ask, call: Call, shard: Shard, *, orm: bool
     ) -> tuple[AsyncLease | None, Answer]:
+        node = step.node
         serving = await self._serving(shard, node)
         try:
             lease = AsyncLease(serving, await serving.acquire(self.replica_patience(call)))
@@ -318,6 +319,7 @@ class AsyncRouter(RouterCore):
             return None, error
         serving.in_use += 1
         call.replica = node.name
+        call.proven = proven(step.said, lease.conn)
         call.watch(lease.conn)
         try:
             if orm:

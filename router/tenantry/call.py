@@ -23,7 +23,7 @@ from tenantry.errors import (
     UnknownTenant,
 )
 from tenantry.keys import key_text
-from tenantry.prelude import on_primary, on_replica, with_operation
+from tenantry.prelude import on_primary, on_replica, read_only, with_operation
 from tenantry.receipt import Receipt
 from tenantry.sqlstates import (
     first_line,
@@ -51,6 +51,7 @@ class Call:
     :ivar token: whether the caller wants to know where its commit stands
     :ivar operation: the key of what is done, or None
     :ivar replica: the replica that serves the call now, or None for the primary
+    :ivar proven: the position that the replica is known to have replayed, so that it is not asked
     :ivar without: replicas that failed the call before
     """
 
@@ -61,6 +62,7 @@ class Call:
         "deadline",
         "of",
         "operation",
+        "proven",
         "read",
         "receipt",
         "replica",
@@ -80,6 +82,7 @@ class Call:
         self.token = False
         self.operation: str | None = None
         self.replica: str | None = None
+        self.proven: int | None = None
         self.without: frozenset[str] = frozenset()
         self.tenant_text = None if route.tenant is None else key_text(route.tenant)
         self.receipt = Receipt(map_version=of.version)
@@ -100,7 +103,9 @@ class Call:
             if self.operation is None:
                 return prelude
             return with_operation(prelude, self.operation, self.of.key_type)
-        return on_replica(prelude) if self.replica is not None else on_primary(prelude)
+        if self.replica is None:
+            return on_primary(prelude)
+        return read_only(prelude) if self.proven is not None else on_replica(prelude)
 
     def watch(self, conn: Guarded) -> None:
         """Let the watchdog end the connection at the deadline."""

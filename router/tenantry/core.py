@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from tenantry.map import Map, Node, Placement, Shard
     from tenantry.receipt import Receipt
     from tenantry.replicas.plan import Chosen, Plan
+    from tenantry.replicas.view import ReplicaState
     from tenantry.replicas.watch import ShardWatch
-    from tenantry.truth import Answers
+    from tenantry.truth import Answers, Truthful
 
 _LONGEST_AGENT = _LONGEST_OPERATION = 200
 _KEPT_AGENTS = 16_384
@@ -165,6 +166,8 @@ class RouterCore:
         """Take in who answers a declared read; None for the primary without a choice."""
         receipt = call.receipt
         receipt.waited_ms = 0.0 if chosen is None else chosen.waited * 1000
+        # A later transaction of the same session is opened anew, and asks.
+        call.proven = None
         if call.replica is None:
             receipt.fallback = True
         self._counts.add(call.read, "primary" if call.replica is None else "replica")
@@ -191,15 +194,15 @@ class RouterCore:
 
     def replica_position(self, call: Call, answers: Answers) -> int | None:
         """Return what a replica has replayed, or None when it cannot answer this call."""
-        recovery, position = answers[-1]
-        if recovery != "t" or not position:
-            return None
         if call.route.agent is not None:
             if not answers[0][0]:
                 # The agent may be newer than the replica.
                 return None
             self._learn(call, answers[0][0])
-        return parse_lsn(position)
+        if call.proven is not None:
+            return call.proven
+        recovery, position = answers[-1]
+        return parse_lsn(position) if recovery == "t" and position else None
 
     def shard_of(self, call: Call) -> Shard:
         """Return the shard that a call goes to.
@@ -280,6 +283,13 @@ def again(call: Call, error: Exception) -> frozenset[str]:
     if isinstance(error, ReadInterrupted) and call.replica is not None:
         return call.without | {call.replica}
     return call.without
+
+
+def proven(said: ReplicaState | None, conn: Truthful) -> int | None:
+    """Return the position that a replica said to have replayed, if that holds for a connection."""
+    if said is None or conn.backend is None or said.sent < conn.since:
+        return None
+    return said.position
 
 
 def already_done(call: Call) -> AlreadyDone:

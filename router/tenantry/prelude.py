@@ -83,9 +83,14 @@ def enter_operation(operation: str, key_type: str) -> sql.Composed:
     )
 
 
+def read_only(prelude: bytes) -> bytes:
+    """Return the message that opens a transaction in which Postgres refuses every write."""
+    return prelude.replace(b"BEGIN;", b"BEGIN READ ONLY;", 1)
+
+
 def on_replica(prelude: bytes) -> bytes:
     """Return the message as a replica gets it: read-only, and answered with where it stands."""
-    return _read_only(prelude) + _REPLAYED
+    return read_only(prelude) + _REPLAYED
 
 
 def on_primary(prelude: bytes) -> bytes:
@@ -94,16 +99,12 @@ def on_primary(prelude: bytes) -> bytes:
     It is read-only there, too: what a caller declares must not work by chance. The answer says how
     far the primary has written.
     """
-    return _read_only(prelude) + _WRITTEN
+    return read_only(prelude) + _WRITTEN
 
 
 def scatter_prelude() -> bytes:
     """Return the message that opens a read on a whole shard, for no tenant."""
     return _SCATTER.format(shared=sql.Identifier(SHARED)).as_bytes(None)
-
-
-def _read_only(prelude: bytes) -> bytes:
-    return prelude.replace(b"BEGIN;", b"BEGIN READ ONLY;", 1)
 
 
 def _setting(name: str) -> sql.Identifier:

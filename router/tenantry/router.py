@@ -12,7 +12,7 @@ import psycopg
 
 from tenantry.call import Call, serves_query
 from tenantry.contexts import RoutedConnectionContext, RoutedSessionContext
-from tenantry.core import RouterCore, again, already_done
+from tenantry.core import RouterCore, again, already_done, proven
 from tenantry.drive import drive
 from tenantry.errors import BucketMoved, DeadlineExceeded, OutcomeUnknown, TooStale, Unavailable
 from tenantry.lease import Lease
@@ -299,13 +299,14 @@ class Router(RouterCore):
         self, step: Ask | News, call: Call, watch: ShardWatch, *, orm: bool
     ) -> tuple[Lease | None, Answer]:
         if isinstance(step, Ask):
-            return self._ask(call, watch.shard, step.node, orm=orm)
+            return self._ask(step, call, watch.shard, orm=orm)
         wait_for_news(watch, step.until - time.monotonic())
         return None, None
 
     def _ask(
-        self, call: Call, shard: Shard, node: Node, *, orm: bool
+        self, step: Ask, call: Call, shard: Shard, *, orm: bool
     ) -> tuple[Lease | None, Answer]:
+        node = step.node
         serving = self._serving(shard, node)
         try:
             lease = Lease(serving, serving.acquire(self.replica_patience(call)))
@@ -313,6 +314,7 @@ class Router(RouterCore):
             return None, error
         serving.in_use += 1
         call.replica = node.name
+        call.proven = proven(step.said, lease.conn)
         call.watch(lease.conn)
         try:
             if orm:

@@ -12,6 +12,7 @@ own before it: the answer arrives also when the COMMIT's does not, and costs no 
 from __future__ import annotations
 
 import select
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
@@ -85,6 +86,8 @@ class Truthful(psycopg.BaseConnection[Any]):
     #: ``host:port/database``, for messages.
     node_label: str = "(unknown node)"
     system: int = 0
+    #: The moment on the monotonic clock since when the connection is there.
+    since: float = 0.0
     #: The process that serves the connection and its start, or None behind a pooler.
     backend: tuple[int, str] | None = None
     #: The timeline of a primary when it was asked last, 0 for a replica.
@@ -97,6 +100,9 @@ class Truthful(psycopg.BaseConnection[Any]):
         info = self.info
         self.node_label = f"{info.host}:{info.port}/{info.dbname}"
         self._warnings: list[str] = []
+        self._look = select.poll()
+        self._look.register(self.pgconn.socket, select.POLLIN)
+        self.since = time.monotonic()
         self.add_notice_handler(self._on_notice)
 
     def add_notice_handler(self, callback: Callable[[pg.Diagnostic], None]) -> None:
@@ -117,11 +123,9 @@ class Truthful(psycopg.BaseConnection[Any]):
     @property
     def ended(self) -> bool:
         """Whether the server has ended the connection, without asking it."""
-        look = select.poll()
-        look.register(self.pgconn.socket, select.POLLIN)
         try:
             # A last message may lie before the end of the stream.
-            while look.poll(0):
+            while self._look.poll(0):
                 self.pgconn.consume_input()
         except psycopg.OperationalError:
             return True
@@ -158,7 +162,7 @@ class Truthful(psycopg.BaseConnection[Any]):
         if results[-1].status == ExecStatus.FATAL_ERROR:
             raise pg.error_from_result(results[-1], encoding=self.pgconn._encoding)  # noqa: SLF001
         return [
-            tuple((it.get_value(0, column) or b"").decode() for column in range(it.nfields))
+            tuple([(it.get_value(0, column) or b"").decode() for column in range(it.nfields)])
             for it in results
             if it.status == ExecStatus.TUPLES_OK
         ]

@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import platform
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
-from rich.console import Console
-from rich.table import Table
 from sqlalchemy import create_engine, select
 from sqlalchemy.ext.horizontal_shard import ShardedSession
 from sqlalchemy.orm import Session
@@ -22,6 +18,7 @@ from sqlalchemy.pool import QueuePool
 
 from tenantry import AsyncRouter
 from tenantry_loadtest.bench.paired import Way, compare
+from tenantry_loadtest.bench.printing import print_table
 from tenantry_loadtest.bench.stage import Stage, stage
 from tenantry_schema.models import Agent
 
@@ -198,15 +195,7 @@ def main() -> None:
     rows = measure(buckets=16, rounds=given.rounds, calls=given.calls)
     if given.growth:
         rows += growth(rounds=given.rounds, calls=given.calls)
-    if given.json:
-        print(json.dumps({"python": platform.python_version(), "rows": rows}))  # noqa: T201
-        return
-    table = Table()
-    for name in rows[0]:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    Console().print(table)
+    print_table("routed reads", rows, as_json=given.json)
 
 
 if __name__ == "__main__":

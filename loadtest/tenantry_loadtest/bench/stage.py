@@ -49,11 +49,15 @@ class Stage:
 
 
 @contextmanager
-def stage(*, buckets: int, tenants: int = 64, agents: int = 50, pool: int = 8) -> Iterator[Stage]:
-    """Make the stage on one shard without replicas, and take it away."""
+def stage(
+    *, buckets: int, tenants: int = 64, agents: int = 50, pool: int = 8, replicas: int = 0
+) -> Iterator[Stage]:
+    """Make the stage on one shard, and take it away."""
     with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as folder:
         Path(folder).chmod(0o755)
-        with Fleet.up(Path(folder) / "fleet", shards=1, replicas=0, profile="durable") as fleet:
+        with Fleet.up(
+            Path(folder) / "fleet", shards=1, replicas=replicas, profile="durable"
+        ) as fleet:
             initialise(embedded_plan(fleet, buckets=buckets))
             with Router(fleet.catalog_conninfo(), pool_size=pool, prepared_max=4000) as router:
                 rows = _fill(fleet, router, tenants, agents)

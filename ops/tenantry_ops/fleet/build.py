@@ -31,6 +31,8 @@ _COMMON = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "wal_retrieve_retry_interval": "100ms",
+    # Backups that are taken at once ask for checkpoints, each of which recycles the others' WAL.
+    "wal_keep_size": "128MB",
     # pg_rewind needs them, also in the fast profile.
     "wal_log_hints": "on",
     "full_page_writes": "on",

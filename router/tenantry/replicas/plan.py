@@ -1,8 +1,10 @@
 """Which node answers a read that was declared stale: pure decisions, one text for both doors.
 
 The generator yields what it wants done (ask a replica, wait for news of the shard), is sent what
-came of it, and returns who answers. A replica is trusted only for what it answers on the very
-connection that will serve: its position, in the same message that opens the transaction.
+came of it, and returns who answers. A replica is trusted only for what it said itself: on the very
+connection that will serve, in the message that opens the transaction; or for an age, which only
+shrinks while replay goes on, to the sampler since that connection is there. (A server that was
+restarted may show an earlier position than before, but no connection outlives a restart.)
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from tenantry.reads import AtLeast, Stale
 from tenantry.tokens import Standing, standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator
+    from collections.abc import Callable, Collection, Generator, Sequence
 
     from tenantry.map import Node
     from tenantry.reads import Declared
@@ -32,9 +34,13 @@ _FIRST_NEWS_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Open the transaction on a replica. The answer is sent back: a position, None or an error."""
+    """Open the transaction on a replica. The answer is sent back: a position, None or an error.
+
+    :ivar said: what it said to the sampler, if that is enough for a connection that was there then
+    """
 
     node: Node
+    said: ReplicaState | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,8 @@ def read_plan(
     :raises TooStale: when no replica qualifies and the caller does not want the primary
     """
     began, policy = now(), wish.policy
-    yield from _first_news(watch, min(wish.until, began + _FIRST_NEWS_S), now)
+    if not watch.state.settled:
+        yield from _first_news(watch, min(wish.until, began + _FIRST_NEWS_S), now)
     give_up = min(wish.until, now() + policy.wait.total_seconds())
     failed = set(wish.without)
     while True:
@@ -138,10 +145,11 @@ def _tries(
         needed = position_needed(policy, state, now())
         if needed is None:
             return None
-        node = choose(_candidates(policy, watch, needed, asked, now()), around)
-        if node is None:
+        found = choose(_candidates(policy, watch, needed, asked, now()), around)
+        if found is None:
             return None
-        answer = yield Ask(node)
+        node = found.node
+        answer = yield Ask(node, found if isinstance(policy, Stale) else None)
         if isinstance(answer, int) and answer >= needed:
             watch.served(node.name)
             return node, state.trail.as_of(answer)
@@ -186,17 +194,17 @@ def check_token(token: Token, state: ShardState) -> None:
         )
 
 
-def choose(candidates: Collection[ReplicaState], around: Surroundings) -> Node | None:
+def choose(candidates: Sequence[ReplicaState], around: Surroundings) -> ReplicaState | None:
     """Take the less used of two replicas drawn by chance, those of our own zone first.
 
     Source: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (2001).
     """
-    near = [it for it in candidates if around.zone is not None and it.node.zone == around.zone]
-    among = near or list(candidates)
-    if not among:
-        return None
-    drawn = random.sample(among, min(2, len(among)))
-    return min(drawn, key=lambda it: around.in_use(it.node)).node
+    if around.zone is not None:
+        candidates = [it for it in candidates if it.node.zone == around.zone] or candidates
+    if len(candidates) < 2:
+        return candidates[0] if candidates else None
+    one, other = random.sample(candidates, 2)
+    return one if around.in_use(one.node) <= around.in_use(other.node) else other
 
 
 def _candidates(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenantry.conninfo import node_conninfo
 from tenantry.replicas.link import Link, LinkBroken
-from tenantry.replicas.view import Identity, Sample, ShardView
+from tenantry.replicas.view import Identity, Sample, ShardState, ShardView
 from tenantry.replicas.watch import ShardWatch
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ class _Sampled:
             node.name: Link(node.name, node_conninfo(given, node, "tenantry-sampler"), _PATIENCE_S)
             for node in shard.nodes
         }
+
+    @property
+    def pending(self) -> bool:
+        """Whether a node has not answered yet."""
+        return any(link.answer_by is not None for link in self.links.values())
 
 
 class Sampler:
@@ -118,12 +123,19 @@ class Sampler:
             self._dropped = []
         for sampled in dropped:
             self._close(sampled)
+        self._publish_late(shards)
         for sampled in shards:
             for link in sampled.links.values():
                 if link.answer_by is not None and now > link.answer_by:
                     self._broken(sampled, link, f"did not answer within {_PATIENCE_S:g} s")
                 else:
                     self._begin(sampled, link, now)
+
+    def _publish_late(self, shards: list[_Sampled]) -> None:
+        """Publish what is known of shards of which a node takes its time."""
+        for sampled in shards:
+            if sampled.pending:
+                self._publish(sampled)
 
     def _begin(self, sampled: _Sampled, link: Link, now: float) -> None:
         try:
@@ -155,7 +167,14 @@ class Sampler:
             except LinkBroken as error:
                 self._broken(sampled, link, str(error))
         for sampled in changed.values():
-            sampled.watch.publish(sampled.view.state())
+            if not sampled.pending:
+                self._publish(sampled)
+
+    def _publish(self, sampled: _Sampled) -> None:
+        state = sampled.view.state()
+        sampled.watch.publish(state)
+        if state.primary is not None:
+            self._follow_history(sampled, state, sampled.links[state.primary.name])
 
     def _ready(self, sampled: _Sampled, link: Link) -> None:
         now = time.monotonic()
@@ -170,21 +189,23 @@ class Sampler:
             self._await(sampled, link, link.begin(now) or selectors.EVENT_READ)
         elif isinstance(found, Sample):
             sampled.view.noted(link.name, found)
-            self._follow_history(sampled, link, now)
         elif isinstance(found, tuple):
             sampled.view.lineage = found
         else:
             # Certified, or caught in the middle of a promotion: the next answer tells more.
             self._hurried = True
 
-    def _follow_history(self, sampled: _Sampled, link: Link, now: float) -> None:
+    def _follow_history(self, sampled: _Sampled, state: ShardState, link: Link) -> None:
         """Certify the primary's timeline if nobody did; read its lineage when it is news."""
-        view = sampled.view
-        state = view.state()
-        if state.primary is None or state.primary.name != link.name:
+        known = bool(state.lineage) and state.lineage[-1].timeline == state.timeline
+        if known or link.answer_by is not None:
             return
-        uncertified = view.uncertified()
-        if uncertified is not None:
+        now = time.monotonic()
+        uncertified = sampled.view.uncertified()
+        try:
+            if uncertified is None:
+                self._await(sampled, link, link.lineage(now))
+                return
             logger.warning(
                 "shard %r has a primary on a new timeline: %s (timeline %d)",
                 sampled.watch.shard.name,
@@ -192,8 +213,8 @@ class Sampler:
                 state.timeline,
             )
             self._await(sampled, link, link.certify(uncertified[1], now))
-        elif not view.lineage or view.lineage[-1].timeline != state.timeline:
-            self._await(sampled, link, link.lineage(now))
+        except LinkBroken as error:
+            self._broken(sampled, link, str(error))
 
     def _broken(self, sampled: _Sampled, link: Link, why: str) -> None:
         self._forget(link)

@@ -55,10 +55,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaState:
-    """A replica that answers, on the primary's line of history."""
+    """A replica that answers, on the primary's line of history.
+
+    :ivar sent: the moment before which it had not been asked yet for its position
+    """
 
     node: Node
     position: int
+    sent: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,4 +192,4 @@ class ShardView:
             elif sample.certified != self._timeline:
                 refused[name] = f"it has not replayed the beginning of timeline {self._timeline}"
             else:
-                yield ReplicaState(self.nodes[name], sample.position)
+                yield ReplicaState(self.nodes[name], sample.position, sample.sent)

@@ -43,11 +43,10 @@ def role_statements(verifiers: Mapping[str, str] | None = None) -> list[Statemen
     """
     made: list[Statement] = []
     for name, attributes in ATTRIBUTES.items():
-        role = sql.Identifier(name)
-        made.append(sql.SQL(_MAKE).format(role=role))
+        made.append(make_role(name))
         made.append(
             sql.SQL("ALTER ROLE {} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION {}").format(
-                role,
+                sql.Identifier(name),
                 sql.SQL(attributes),
             )
         )
@@ -61,6 +60,11 @@ def role_statements(verifiers: Mapping[str, str] | None = None) -> list[Statemen
             sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(name), sql.Literal(verifier))
         )
     return made
+
+
+def make_role(name: str) -> Statement:
+    """Return the statement that makes a role where there is none."""
+    return sql.SQL(_MAKE).format(role=sql.Identifier(name))
 
 
 def database_statements(database: str) -> list[Statement]:

@@ -6,13 +6,13 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import psycopg
-from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from tenantry_ops.fleet.secrets import REPLICATION, SUPERUSER, verifiers
+from tenantry_ops.fleet.statements import cluster_statements, create_database
 from tenantry_schema.errors import FleetError
-from tenantry_schema.naming import CATALOG_DATABASE, OWNER, SHARD_DATABASE
-from tenantry_schema.roles import database_statements, role_statements
+from tenantry_schema.naming import CATALOG_DATABASE, SHARD_DATABASE
+from tenantry_schema.roles import database_statements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,6 +45,9 @@ PROFILES: dict[str, dict[str, str]] = {
     "durable": {**_COMMON, "fsync": "on"},
 }
 
+#: How each cluster is made, by initdb.
+INITDB = ("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--data-checksums")
+
 _HBA = """\
 # Passwords everywhere, also on the unix socket.
 local all         all                scram-sha-256
@@ -62,8 +65,7 @@ def init_primaries(
     A copied data folder would share it, and a replica could then attach to the wrong shard.
     """
     command = [programs.path("initdb"), "--username", SUPERUSER, "--pwfile", str(pwfile)]
-    command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--data-checksums"]
-    command += ["--no-sync", "--no-instructions", "--pgdata"]
+    command += [*INITDB, "--no-sync", "--no-instructions", "--pgdata"]
     _together({it.name: [*command, str(it.data_dir)] for it in servers}, identity)
     for server in servers:
         hba = server.data_dir / "pg_hba.conf"
@@ -98,22 +100,12 @@ def prepare_shard(conninfo: str, passwords: Mapping[str, str], *, catalog: bool)
     with psycopg.connect(conninfo, autocommit=True) as conn:
         served = {role: word for role, word in passwords.items() if role.startswith("tenantry_")}
         told = verifiers(conn, served)
-        conn.execute(
-            sql.SQL(
-                "DO $$ BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
-            ).format(role=sql.Identifier(REPLICATION))
-        )
-        conn.execute(sql.SQL("ALTER ROLE {} LOGIN REPLICATION").format(sql.Identifier(REPLICATION)))
-        for statement in role_statements(told):
+        for statement in cluster_statements(told):
             conn.execute(statement)
         for database in (SHARD_DATABASE, *((CATALOG_DATABASE,) if catalog else ())):
             found = conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
             if found.fetchone() is None:
-                conn.execute(
-                    sql.SQL("CREATE DATABASE {} OWNER {}").format(
-                        sql.Identifier(database), sql.Identifier(OWNER)
-                    )
-                )
+                conn.execute(create_database(database))
             for statement in database_statements(database):
                 conn.execute(statement)
 

@@ -38,6 +38,9 @@ def init(
     models: Annotated[
         str | None, typer.Option(help="module:attribute of your own MetaData.")
     ] = None,
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="Leave a fleet that is there as it is.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Create the catalog, migrate every shard and lay out the buckets."""
@@ -59,11 +62,15 @@ def init(
         def step(message: str) -> None:
             progress.update(bar, advance=1, description=message)
 
-        fleet_id = initialise(plan, progress=step)
+        fleet_id = initialise(plan, progress=step, if_missing=if_missing)
+        made = progress.tasks[bar].completed > 0
+    facts = {"buckets": buckets, "shards": len(plan.shards)} if made else {}
     if as_json:
-        print_json({"fleet": fleet_id, "buckets": buckets, "shards": len(plan.shards)})
-    else:
+        print_json({"fleet": fleet_id, "made": made, **facts})
+    elif made:
         console.print(f"fleet {fleet_id}: {buckets} buckets on {len(plan.shards)} shards")
+    else:
+        console.print(f"fleet {fleet_id} is there already: nothing was changed")
 
 
 def _shard(number: int, given: str) -> Shard:

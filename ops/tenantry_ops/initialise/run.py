@@ -51,18 +51,23 @@ WHERE kind = 'init' AND state = 'running'
 
 
 def initialise(
-    plan: InitPlan, *, progress: Callable[[str], None] = lambda _: None, jobs: int = 4
+    plan: InitPlan,
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+    jobs: int = 4,
+    if_missing: bool = False,
 ) -> UUID:
     """Make a fleet; return its id.
 
     :param progress: told of every step and bucket that is done
+    :param if_missing: take a fleet that the catalog holds, whatever it is like, for the wanted one
     :raises AlreadyExists: when the catalog holds a fleet, or a shard belongs to another one
     :raises OperationInProgress: when another process does the same
     :raises InvalidSchema: when the models cannot be laid out
     """
     layout = layout_of(plan.models)
     with operation(plan.catalog, "init", "fleet") as begun:
-        complete = _look(plan)
+        complete = _look(plan, if_missing=if_missing)
         if complete is not None:
             return complete
         upgrade_database(Target("catalog", History.CATALOG, plan.catalog))
@@ -85,16 +90,19 @@ def initialise(
     return fleet_id
 
 
-def _look(plan: InitPlan) -> UUID | None:
+def _look(plan: InitPlan, *, if_missing: bool) -> UUID | None:
     """Look before anything is changed whether there is a fleet, and whether all shards answer.
 
-    Return the fleet that an init had completed when it was killed, before it could say so.
+    Return the fleet that an init had completed when it was killed, before it could say so, or the
+    one that need not be made.
     """
     with connect(plan.catalog) as conn:
         if conn.execute(_EXISTS).fetchone() == (True,):
             found = conn.execute(_FLEET).fetchone()
             if found is not None and found[1]:
                 return _begin(conn, plan)
+            if found is not None and if_missing:
+                return UUID(str(found[0]))
             if found is not None:
                 raise AlreadyExists(
                     f"the catalog holds fleet {found[0]} already: nothing was changed"

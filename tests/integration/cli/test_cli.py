@@ -112,6 +112,8 @@ def test_an_existing_fleet_is_not_made_again(laid_out):
     before = read_places(laid_out.catalog_conninfo(OPERATOR)).map
     with pytest.raises(AlreadyExists):
         initialise(embedded_plan(laid_out, buckets=4))
+    again = told("init", "--if-missing", "--buckets", "4", "--dir", str(laid_out.directory))
+    assert again == {"fleet": str(before.fleet_id), "made": False}
     after = read_places(laid_out.catalog_conninfo(OPERATOR)).map
     assert (before.fleet_id, len(before)) == (after.fleet_id, len(after))
 

@@ -214,3 +214,7 @@ def test_an_existing_fleet_is_left_as_it_is(blank):
         conn.execute("UPDATE tenantry.alembic_version SET version_num = 'older'")
     with pytest.raises(AlreadyExists, match="nothing was changed"):
         initialise(blank.plan(4))
+    assert {initialise(blank.plan(8), if_missing=True)} == fleet_ids(blank)
+    with psycopg.connect(blank.catalog) as conn:
+        stamped = conn.execute("SELECT version_num FROM tenantry.alembic_version").fetchone()
+    assert stamped == ("older",)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tenantry_ops.cli.output import AsJson, console, errors, print_json, print_rows
+from tenantry_ops.cli.progress import shown_steps
 from tenantry_ops.demo import DemoOptions, run_demo
 
 
@@ -27,13 +27,7 @@ def demo(
 ) -> None:
     """Start two shards, route real work over them, and show what Postgres refuses."""
     options = DemoOptions(directory, keep, graph, tenants, buckets)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=errors, transient=True) as progress:
-        bar = progress.add_task("start")
-
-        def step(phase: str, done: int, of: int) -> None:
-            progress.update(bar, description=phase, completed=done, total=of)
-
+    with shown_steps() as step:
         try:
             summary = run_demo(options, step)
         except SystemExit:

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tenantry import Query, Router
 from tenantry_ops.demo.graph import read_graph
-from tenantry_ops.demo.interrupts import Interrupts
 from tenantry_ops.demo.refusals import show_refusals
-from tenantry_ops.demo.timings import Timings
 from tenantry_ops.demo.work import mint_tenants, read_graph_back, write_graph
-from tenantry_ops.fleet import Fleet
+from tenantry_ops.fleet import passing_fleet
 from tenantry_ops.initialise import embedded_plan, initialise
+from tenantry_ops.interrupts import Interrupts
 from tenantry_ops.tenants import create
+from tenantry_ops.timings import Timings
 from tenantry_schema.errors import InvalidConfig
 from tenantry_schema.naming import OPERATOR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
     from tenantry_ops.demo.graph import Graph
     from tenantry_ops.demo.work import DemoTenant
+    from tenantry_ops.fleet import Fleet
+    from tenantry_ops.steps import Step
 
 _ROWS = """
 SELECT
@@ -57,64 +56,29 @@ class DemoOptions:
             raise InvalidConfig(f"the demo has 4 to 65,536 buckets, not {self.buckets}")
 
 
-def run_demo(options: DemoOptions, step: Callable[[str, int, int], None]) -> dict[str, Any]:
+def run_demo(options: DemoOptions, step: Step) -> dict[str, Any]:
     """Run the demo; return its summary.
 
     SIGINT and SIGTERM end it between two steps with :class:`SystemExit`; nothing is left behind.
 
-    :param step: told of the phase, how much of it is done, and how much there is
     :raises InvalidConfig: for a folder that cannot be used
     :raises TenantryError: when something that must be refused was not
     """
     graph = read_graph(options.graph)
-    made = options.directory is None or not options.directory.exists()
-    directory = _folder(options.directory)
     started = time.monotonic()
     with Interrupts() as interrupts:
-
-        def checked(phase: str, done: int, of: int) -> None:
-            interrupts.check()
-            step(phase, done, of)
-
-        try:
-            summary = _run(directory, options, graph, checked)
-        finally:
-            interrupts.shield()
-            if not options.keep:
-                _clean(directory, made=made)
+        checked = interrupts.between(step)
+        with passing_fleet(options.directory, interrupts, checked, keep=options.keep) as fleet:
+            summary = {
+                "postgres": fleet.state.version,
+                "directory": str(fleet.directory),
+                **_on_fleet(fleet, options, graph, checked),
+            }
     summary["seconds"] = round(time.monotonic() - started, 1)
     return summary
 
 
-def _folder(given: Path | None) -> Path:
-    if given is None:
-        return Path(tempfile.mkdtemp(prefix="tenantry-demo-"))
-    if given.exists() and (not given.is_dir() or any(given.iterdir())):
-        raise InvalidConfig(
-            f"{given} is not an empty folder: name another one with --dir; a fleet in it is "
-            "removed with `tenantry fleet down --remove`"
-        )
-    return given.absolute()
-
-
-def _run(
-    directory: Path, options: DemoOptions, graph: Graph, step: Callable[[str, int, int], None]
-) -> dict[str, Any]:
-    fleet = Fleet.up(directory, tied=not options.keep, progress=lambda phase: step(phase, 0, 1))
-    try:
-        return {
-            "postgres": fleet.state.version,
-            "directory": str(fleet.directory),
-            **_on_fleet(fleet, options, graph, step),
-        }
-    finally:
-        if not options.keep:
-            fleet.down()
-
-
-def _on_fleet(
-    fleet: Fleet, options: DemoOptions, graph: Graph, step: Callable[[str, int, int], None]
-) -> dict[str, Any]:
+def _on_fleet(fleet: Fleet, options: DemoOptions, graph: Graph, step: Step) -> dict[str, Any]:
     done = 0
 
     def laid(what: str) -> None:
@@ -143,9 +107,7 @@ def _on_fleet(
     }
 
 
-def _tenants(
-    fleet: Fleet, options: DemoOptions, timings: Timings, step: Callable[[str, int, int], None]
-) -> list[DemoTenant]:
+def _tenants(fleet: Fleet, options: DemoOptions, timings: Timings, step: Step) -> list[DemoTenant]:
     tenants = mint_tenants(options.tenants, options.buckets)
     for number, tenant in enumerate(tenants, start=1):
         with timings.of("create a tenant"):
@@ -172,10 +134,3 @@ def _rows(fleet: Fleet) -> list[dict[str, Any]]:
         {"shard": shard, **dict(zip(names, rows[0], strict=True))}
         for shard, rows in sorted(counted.rows.items())
     ]
-
-
-def _clean(directory: Path, *, made: bool) -> None:
-    if (directory / "fleet.toml").exists():
-        Fleet.load(directory).discard()
-    if made:
-        shutil.rmtree(directory, ignore_errors=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tenantry import Router
     from tenantry_ops.demo.graph import Graph
-    from tenantry_ops.demo.timings import Timings
+    from tenantry_ops.timings import Timings
     from tenantry_schema.query import Work
 
 T = TypeVar("T")

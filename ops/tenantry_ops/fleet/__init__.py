@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from tenantry_ops.fleet.fleet import Fleet
+from tenantry_ops.fleet.passing import passing_fleet
 from tenantry_ops.fleet.programs import Programs, find_programs
 from tenantry_ops.fleet.state import FleetState, ServerState, ShardState
 
-__all__ = ["Fleet", "FleetState", "Programs", "ServerState", "ShardState", "find_programs"]
+__all__ = [
+    "Fleet",
+    "FleetState",
+    "Programs",
+    "ServerState",
+    "ShardState",
+    "find_programs",
+    "passing_fleet",
+]

@@ -23,7 +23,11 @@ class Timings:
         """Time one operation; one that fails is not counted."""
         started = time.perf_counter()
         yield
-        self._taken[kind].append(time.perf_counter() - started)
+        self.add(kind, time.perf_counter() - started)
+
+    def add(self, kind: str, seconds: float) -> None:
+        """Count an operation that was timed elsewhere."""
+        self._taken[kind].append(seconds)
 
     def rows(self) -> list[dict[str, str | int | float]]:
         """Return kind, count, and p50 and p99 in milliseconds."""

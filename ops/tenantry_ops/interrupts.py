@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from types import FrameType
 
+    from tenantry_ops.steps import Step
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -37,6 +39,15 @@ class Interrupts:
         """Exit with 128 + the signal's number when one came."""
         if self.received is not None and not self._cleaning:
             sys.exit(128 + self.received)
+
+    def between(self, step: Step) -> Step:
+        """Return a step that exits when a signal came, before it tells."""
+
+        def checked(phase: str, done: int, of: int) -> None:
+            self.check()
+            step(phase, done, of)
+
+        return checked
 
     def shield(self) -> None:
         """Let nothing stop what follows: the clean-up."""

@@ -58,6 +58,11 @@ COMMANDS: dict[str, Lazy] = {
     "tenants": Lazy("tenantry_ops.cli.tenants", "app", "Create, list and find tenants."),
     "agents": Lazy("tenantry_ops.cli.agents", "app", "Mint agent ids, and say where they lead."),
     "map": Lazy("tenantry_ops.cli.maps", "app", "Show where buckets are placed."),
+    "load": Lazy(
+        "tenantry_ops.cli.load",
+        "app",
+        "Drive routed load, and check that every acknowledged write is there once.",
+    ),
 }
 
 

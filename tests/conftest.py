@@ -1,3 +1,10 @@
 from __future__ import annotations
 
-pytest_plugins = ["fix_fleet", "fix_blank", "fix_router", "fix_compose", "fix_no_skips"]
+pytest_plugins = [
+    "fix_fleet",
+    "fix_blank",
+    "fix_router",
+    "fix_compose",
+    "fix_processes",
+    "fix_no_skips",
+]

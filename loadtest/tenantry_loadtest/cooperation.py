@@ -1,7 +1,7 @@
 """Measure that greenlets interleave: a driver that blocks would make one user of all of them.
 
-psycopg waits by a patched ``poll`` when gevent was there first (``psycopg.waiting``), and threads of
-the router become greenlets. A run that blocks merely looks slow, so it is measured before each.
+psycopg waits by a patched ``poll`` when gevent was there first (``psycopg.waiting``), and threads
+are greenlets then. A run that blocks merely looks slow: so this is measured before each.
 """
 
 from __future__ import annotations

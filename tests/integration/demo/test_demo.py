@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
+from fix_processes import processes, until
 
 from tenantry_ops.cluster import read_places
 from tenantry_ops.demo import DemoOptions
@@ -26,11 +25,9 @@ GRAPH = {"app": ["lib", "log"], "lib": ["log"], "log": []}
 
 
 @pytest.fixture
-def place():
+def place(open_folder):
     """A folder that does not exist, below one that every user may enter."""
-    with tempfile.TemporaryDirectory(prefix="tenantry-test-") as made:
-        Path(made).chmod(0o755)
-        yield Path(made) / "fleet"
+    return open_folder / "fleet"
 
 
 @contextmanager
@@ -42,27 +39,6 @@ def demo(place, *arguments):
             yield child
         finally:
             child.kill()
-
-
-def until(child, holds):
-    """Wait for a condition for as long as the demo runs."""
-    while not (found := holds()):
-        assert child.poll() is None, child.communicate()
-        os.sched_yield()
-    return found
-
-
-def processes(place):
-    """Return the command lines of processes that have to do with a folder."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes()
-        except OSError:
-            continue
-        if str(place).encode() in line:
-            found.append(line)
-    return found
 
 
 def read_state(place):

@@ -1,0 +1,43 @@
+"""Commands in processes of their own, and what they leave behind."""
+
+from __future__ import annotations
+
+import os
+import select
+import tempfile
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def open_folder():
+    """An empty folder that every user may enter, also when root runs the tests."""
+    with tempfile.TemporaryDirectory(prefix="tenantry-test-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+def until(child, holds):
+    """Wait for a condition for as long as a process runs."""
+    handle = os.pidfd_open(child.pid)
+    try:
+        while not (found := holds()):
+            over, _, _ = select.select([handle], [], [], 0.02)
+            assert not over, child.communicate()
+        return found
+    finally:
+        os.close(handle)
+
+
+def processes(place):
+    """Return the command lines of processes that have to do with a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes()
+        except OSError:
+            continue
+        if str(place).encode() in line:
+            found.append(line)
+    return found

@@ -64,7 +64,7 @@ class Client:
         except Exception as error:
             outcome, reason = Outcome.FAILED, _text(error)
         self._journal.end(operation.key, outcome, reason)
-        if outcome is Outcome.ACKNOWLEDGED:
+        if operation.kind is Kind.ENQUEUE and outcome is Outcome.ACKNOWLEDGED:
             self._remember(operation.key)
 
     def _read(self, operation: Operation, seat: Seat) -> None:

@@ -63,12 +63,14 @@ def _swarm(
     runner = environment.create_local_runner()
     started = time.monotonic()
     runner.start(plan.users, spawn_rate=min(plan.users, _MOST_STARTS_PER_SECOND))
-    while (passed := time.monotonic() - started) < plan.seconds:
-        tell({"passed": passed, "calls": tally.calls})
-        if stopped.wait(min(_TELL_S, plan.seconds - passed)):
-            break
-    stage.over.set()
-    # Each user ends its call, which its deadline bounds.
-    runner.user_greenlets.join(DEADLINE_S + 5)
-    runner.quit()
+    try:
+        while (passed := time.monotonic() - started) < plan.seconds:
+            tell({"passed": passed, "calls": tally.calls})
+            if stopped.wait(min(_TELL_S, plan.seconds - passed)):
+                break
+    finally:
+        stage.over.set()
+        # Each user ends its call, which its deadline bounds.
+        runner.user_greenlets.join(DEADLINE_S + 5)
+        runner.quit()
     return time.monotonic() - started

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 _QUIET_S = 30.0
 _LOOK_S = 0.05
 
-_BUSY = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
+# Whoever is in a transaction holds a lock, also while its COMMIT waits for a standby; a connection
+# that a pooler keeps open holds none.
+_BUSY = """
+SELECT count(DISTINCT pid) FROM pg_stat_activity JOIN pg_locks USING (pid)
+WHERE application_name = %s
+"""
 # Through the parents, so in every bucket of the shard: also in one that should not have it.
 _KEYED = """
 SELECT {key}, tenant_id, tableoid::regclass::text FROM {table}
@@ -34,10 +39,10 @@ WHERE tenant_id = ANY(%s) AND starts_with({key}, %s)
 def read_final_state(places: FleetPlaces, run: Run) -> dict[str, list[Place]]:
     """Return operation key -> every place where a row carries it, on all shards.
 
-    Waits until no connection of the run is open any more: a COMMIT that waits for a standby is seen
-    by nobody yet, and would be taken for one that never happened.
+    Waits until no transaction of the run is open any more: a COMMIT that waits for a standby is
+    seen by nobody yet, and would be taken for one that never happened.
 
-    :raises TenantryError: when the run's connections do not end
+    :raises TenantryError: when the run's transactions do not end
     """
     found: dict[str, list[Place]] = defaultdict(list)
     for shard in places.shards:
@@ -72,7 +77,7 @@ def _await_quiet(conn: psycopg.Connection[tuple[int, ...]], shard: ShardPlace, r
     while (row := conn.execute(_BUSY, (run.name,)).fetchone()) and row[0]:
         if time.monotonic() > until:
             raise TenantryError(
-                f"{row[0]} connections of {run.name} to shard {shard.name!r} are still open after "
+                f"{row[0]} transactions of {run.name} on shard {shard.name!r} are still open after "
                 f"{_QUIET_S:g} s: look for them in pg_stat_activity, end them, then judge the "
                 "record with `tenantry load judge`"
             )

@@ -20,7 +20,7 @@ Line: TypeAlias = Mapping[str, Any]
 
 
 class Outcome(StrEnum):
-    """What a user was told of a write (facts of reliability: invariant I3)."""
+    """What a user was told of a write."""
 
     ACKNOWLEDGED = "acknowledged"
     FAILED = "failed"

@@ -1,4 +1,4 @@
-"""Compare what users were told with what the databases hold (facts of reliability: I1, I3, I4).
+"""Compare what users were told with what the databases hold.
 
 Three outcomes, three promises. What was acknowledged is there once, where its tenant lives. What
 was reported as failed is nowhere. What is unknown is there once or not at all: looking tells which,
@@ -87,7 +87,7 @@ def judge(
     findings: list[Finding] = []
     for write in history.writes.values():
         findings += _faults(write, found.get(write.key, ()), homes[write.tenant])
-    for key in found.keys() - history.writes.keys():
+    for key in sorted(found.keys() - history.writes.keys()):
         findings.append(Finding(Fault.STRAY, key, _places(found[key])))
     for key in history.unread:
         findings.append(Finding(Fault.UNREAD, key, str(homes[history.writes[key].tenant])))

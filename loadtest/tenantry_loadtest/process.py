@@ -36,7 +36,7 @@ def run_drive(plan: Drive, step: Step) -> dict[str, Any]:
     told, lifeline = os.pipe()
     os.write(lifeline, f"{json.dumps(asdict(plan))}\n".encode())
     with (
-        tempfile.TemporaryFile("w+", encoding="utf-8") as said,
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said,
         subprocess.Popen(
             [sys.executable, "-m", "tenantry_loadtest"],
             stdin=told,
@@ -63,6 +63,9 @@ def run_drive(plan: Drive, step: Step) -> dict[str, Any]:
 
 def _listen(output: IO[str] | None, plan: Drive, step: Step) -> dict[str, Any] | None:
     for line in output or ():
+        if not line.endswith("\n"):
+            # It was killed while it spoke.
+            break
         message: dict[str, Any] = json.loads(line)
         if "result" in message:
             result: dict[str, Any] = message["result"]

@@ -18,17 +18,25 @@ from tenantry_schema.naming import FLEET
 
 if TYPE_CHECKING:
     from tenantry import Work
-    from tenantry_ops.cluster import FleetPlaces
+    from tenantry_ops.cluster import FleetPlaces, ShardPlace
     from tenantry_ops.steps import Step
 
+_PREFIX = "load-"
+
 _AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, %s)"
-_DELETE = "DELETE FROM {} WHERE tenant_id = ANY(%s)"
+_DELETE = "DELETE FROM {} WHERE tenant_id = ANY(%s::uuid[])"
+# A record is a file that anybody may have edited: only tenants that a run made are its own.
+_OWN = """
+SELECT tenant_key FROM tenantry.tenants
+JOIN unnest(%s::text[], %s::text[]) AS mine (tenant_key, name) USING (tenant_key, name)
+WHERE starts_with(name, %s)
+"""
 _FORGET = "DELETE FROM tenantry.tenants WHERE tenant_key = ANY(%s)"
 
 
 def plan_run(seed: int, tenants: int) -> Run:
     """Return a new run; nothing is made yet."""
-    name = f"load-{secrets.token_hex(4)}"
+    name = f"{_PREFIX}{secrets.token_hex(4)}"
     keys = [uuid4() for _ in range(tenants)]
     seats = [
         Seat(f"{name}-{number:04d}", key, mint_agent_id(key)) for number, key in enumerate(keys)
@@ -51,14 +59,20 @@ def make_seats(operator: str, service: str, run: Run, step: Step) -> None:
 
 def remove_seats(operator: str, places: FleetPlaces, run: Run) -> None:
     """Delete every row of a run's tenants, and the tenants; may be repeated."""
-    keys = [seat.key for seat in run.seats]
-    for shard in places.shards:
-        with psycopg.connect(shard.conninfo) as conn:
-            for table in (*KEYED, "tenants"):
-                name = sql.Identifier(FLEET, table)
-                conn.execute(sql.SQL(_DELETE).format(name), (keys,))
-    with connect(operator) as conn:
-        conn.execute(_FORGET, ([str(key) for key in keys],))
+    keys, names = [str(seat.key) for seat in run.seats], [seat.name for seat in run.seats]
+    with connect(operator) as catalog:
+        own = [row[0] for row in catalog.execute(_OWN, (keys, names, _PREFIX))]
+        for shard in places.shards:
+            _delete(shard, own)
+        # The last to go: what a kill leaves behind is found by it.
+        catalog.execute(_FORGET, (own,))
+
+
+def _delete(shard: ShardPlace, keys: list[object]) -> None:
+    with psycopg.connect(shard.conninfo) as conn:
+        for table in (*KEYED, "tenants"):
+            statement = sql.SQL(_DELETE).format(sql.Identifier(FLEET, table))
+            conn.execute(statement, (keys,))
 
 
 def _agent(seat: Seat) -> Work[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,10 @@ from psycopg import sql
 from tenantry import OutcomeUnknown, Router
 from tenantry_loadtest.calls import KEYED, task_id
 from tenantry_loadtest.client import Client
-from tenantry_loadtest.history import Outcome, Run
+from tenantry_loadtest.history import Outcome, Run, Seat
 from tenantry_loadtest.journal import Journal, read_history
 from tenantry_loadtest.judge import Fault
-from tenantry_loadtest.seats import make_seats, plan_run
+from tenantry_loadtest.seats import make_seats, plan_run, remove_seats
 from tenantry_loadtest.smoke import judge_record
 from tenantry_loadtest.workload import Kind, Operation, operations
 from tenantry_ops.cluster import read_places
@@ -261,7 +261,7 @@ def await_quiet_question(fleet, judging):
     """Wait until the judge has asked whether it is quiet, on either shard."""
     asked = (
         "SELECT 1 FROM pg_stat_activity WHERE application_name = 'tenantry-ops' "
-        "AND query LIKE '%FROM pg_stat_activity WHERE application_name = $1%'"
+        "AND query LIKE '%FROM pg_stat_activity JOIN pg_locks%'"
     )
     with ExitStack() as stack:
         watchers = [
@@ -272,3 +272,18 @@ def await_quiet_question(fleet, judging):
             assert judging.is_alive()
             for conn in watchers:
                 conn.rollback()
+
+
+def test_only_tenants_of_a_run_are_removed(played, tenant):
+    """A record that names somebody else's tenant does not take it away."""
+    foreign = replace(played.run, seats=(*played.run.seats, Seat("acme", tenant, tenant)))
+    places = read_places(played.catalog)
+    remove_seats(played.catalog, places, foreign)
+    with psycopg.connect(played.catalog) as conn:
+        query = "SELECT tenant_key FROM tenantry.tenants WHERE tenant_key = ANY(%s)"
+        keys = [str(seat.key) for seat in foreign.seats]
+        assert conn.execute(query, (keys,)).fetchall() == [(str(tenant),)]
+    (schema, home), _ = played.home(tenant)
+    with psycopg.connect(home) as conn:
+        query = sql.SQL("SELECT 1 FROM {}").format(sql.Identifier(schema, "tenants"))
+        assert conn.execute(query).fetchone() is not None

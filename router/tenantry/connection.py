@@ -67,6 +67,14 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
         with self.lock:
             self.wait(self._who())
 
+    def close(self) -> None:
+        """Close, or go back to the pool, also when the stream has ended."""
+        pool = self.home()
+        if pool is None:
+            super().close()
+        else:
+            pool.putconn(self)
+
     def abandon(self) -> None:
         """Roll back whatever is open; close what cannot be rolled back."""
         try:
@@ -133,6 +141,14 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
         """
         async with self.lock:
             await self.wait(self._who())
+
+    async def close(self) -> None:
+        """Close, or go back to the pool, also when the stream has ended."""
+        pool = self.home()
+        if pool is None:
+            await super().close()
+        else:
+            await pool.putconn(self)
 
     async def abandon(self) -> None:
         """Roll back whatever is open; close what cannot be rolled back."""

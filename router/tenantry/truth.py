@@ -74,6 +74,8 @@ class Truthful(psycopg.BaseConnection[Any]):
     committing: bool = False
     #: Counts the calls that the connection served, so that a late alarm finds the wrong number.
     lease: int = 0
+    #: The lease that ended with the connection's return to its pool.
+    returned: int = -1
     #: The call that is being served.
     call: Call | None = None
     #: Whether the transaction may have written.
@@ -109,6 +111,18 @@ class Truthful(psycopg.BaseConnection[Any]):
         """Register a handler once: SQLAlchemy adds its own at every checkout."""
         if callback not in self._notice_handlers:
             super().add_notice_handler(callback)
+
+    def home(self) -> Any | None:
+        """Return the pool that a connection which is closed goes back to, once for each lease.
+
+        psycopg's ``close()`` leaves out a connection whose stream has ended; so its place in the
+        pool would be taken for ever by a session that the server cut off.
+        """
+        pool = getattr(self, "_pool", None)
+        if pool is None or self.returned == self.lease:
+            return None
+        self.returned = self.lease
+        return pool
 
     @property
     def receipt(self) -> Receipt | None:

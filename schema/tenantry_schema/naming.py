@@ -55,6 +55,11 @@ def parse_bucket_schema(name: str) -> tuple[int, int] | None:
     return (number, generation) if bucket_schema(number, generation) == name else None
 
 
+def slot_name(node: str) -> str:
+    """Return the name of a node's replication slot: slots' names know no ``-``."""
+    return node.replace("-", "_")
+
+
 def time_partition(table: str, start: datetime) -> str:
     """Return the name of a time partition as pg_partman 5 gives it, such as ``logs_p20261123``."""
     return f"{table}_p{start:%Y%m%d}"

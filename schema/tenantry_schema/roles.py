@@ -67,6 +67,36 @@ def make_role(name: str) -> Statement:
     return sql.SQL(_MAKE).format(role=sql.Identifier(name))
 
 
+def standby_statements() -> list[Statement]:
+    """Return the statements that let the operator see replicas, and change which is primary.
+
+    To be run by a superuser, once for a cluster; together with :func:`promotion_statements`. Where
+    they may not be run, promotions happen elsewhere and are certified here.
+    """
+    operator = sql.Identifier(OPERATOR)
+    return [
+        # Who replicates; a checkpoint before the switch; an end for sessions that would write.
+        sql.SQL("GRANT pg_read_all_stats, pg_checkpoint, pg_signal_backend TO {}").format(operator),
+        sql.SQL(
+            "GRANT ALTER SYSTEM ON PARAMETER default_transaction_read_only, "
+            "synchronous_standby_names TO {}"
+        ).format(operator),
+    ]
+
+
+def promotion_statements() -> list[Statement]:
+    """Return the statements that let the operator promote, in the shard's database itself."""
+    return [
+        sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(
+            sql.SQL(function), sql.Identifier(OPERATOR)
+        )
+        for function in (
+            "pg_catalog.pg_promote(boolean, integer)",
+            "pg_catalog.pg_reload_conf()",
+        )
+    ]
+
+
 def database_statements(database: str) -> list[Statement]:
     """Return the statements that let only the fleet's roles into a database."""
     name = sql.Identifier(database)

@@ -11,8 +11,8 @@ from psycopg.conninfo import make_conninfo
 from tenantry_ops.fleet.secrets import REPLICATION, SUPERUSER, verifiers
 from tenantry_ops.fleet.statements import cluster_statements, create_database
 from tenantry_schema.errors import FleetError
-from tenantry_schema.naming import CATALOG_DATABASE, SHARD_DATABASE
-from tenantry_schema.roles import database_statements
+from tenantry_schema.naming import CATALOG_DATABASE, SHARD_DATABASE, slot_name
+from tenantry_schema.roles import database_statements, promotion_statements, standby_statements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,6 +48,13 @@ PROFILES: dict[str, dict[str, str]] = {
 #: How each cluster is made, by initdb.
 INITDB = ("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--data-checksums")
 
+_REWIND = (
+    "pg_catalog.pg_ls_dir(text, boolean, boolean)",
+    "pg_catalog.pg_stat_file(text, boolean)",
+    "pg_catalog.pg_read_binary_file(text)",
+    "pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)",
+)
+
 _HBA = """\
 # Passwords everywhere, also on the unix socket.
 local all         all                scram-sha-256
@@ -66,7 +73,7 @@ def init_primaries(
     """
     command = [programs.path("initdb"), "--username", SUPERUSER, "--pwfile", str(pwfile)]
     command += [*INITDB, "--no-sync", "--no-instructions", "--pgdata"]
-    _together({it.name: [*command, str(it.data_dir)] for it in servers}, identity)
+    run_together({it.name: [*command, str(it.data_dir)] for it in servers}, identity)
     for server in servers:
         hba = server.data_dir / "pg_hba.conf"
         hba.write_text(_HBA)
@@ -77,22 +84,35 @@ def copy_replicas(
     pairs: Sequence[tuple[Server, Server]], programs: Programs, identity: Identity, passfile: Path
 ) -> None:
     """Run pg_basebackup for all (primary, replica) pairs at once, each with its own slot."""
-    commands = {}
-    for primary, replica in pairs:
-        conninfo = make_conninfo(
-            host=primary.host,
-            port=primary.port,
-            user=REPLICATION,
-            passfile=str(passfile),
-            application_name=replica.name,
-        )
-        slot = replica.name.replace("-", "_")
-        commands[replica.name] = [
-            *(programs.path("pg_basebackup"), "--dbname", conninfo, "--pgdata"),
-            *(str(replica.data_dir), "--write-recovery-conf", "--create-slot", "--slot", slot),
-            *("--checkpoint=fast", "--wal-method=stream", "--no-sync", "--no-password"),
-        ]
-    _together(commands, identity)
+    commands = {
+        replica.name: copy_command(primary, replica, programs, passfile, make_slot=True)
+        for primary, replica in pairs
+    }
+    run_together(commands, identity)
+
+
+def copy_command(
+    primary: Server, replica: Server, programs: Programs, passfile: Path, *, make_slot: bool
+) -> list[str]:
+    """Return the pg_basebackup that copies a primary into a replica's folder."""
+    return [
+        *(programs.path("pg_basebackup"), "--dbname", upstream(primary, replica, passfile)),
+        *("--pgdata", str(replica.data_dir), "--write-recovery-conf"),
+        *(["--create-slot"] if make_slot else []),
+        *("--slot", slot_name(replica.name), "--checkpoint=fast", "--wal-method=stream"),
+        *("--no-sync", "--no-password"),
+    ]
+
+
+def upstream(primary: Server, replica: Server, passfile: Path) -> str:
+    """Return how a replica connects to its primary."""
+    return make_conninfo(
+        host=primary.host,
+        port=primary.port,
+        user=REPLICATION,
+        passfile=str(passfile),
+        application_name=replica.name,
+    )
 
 
 def prepare_shard(conninfo: str, passwords: Mapping[str, str], *, catalog: bool) -> None:
@@ -100,17 +120,31 @@ def prepare_shard(conninfo: str, passwords: Mapping[str, str], *, catalog: bool)
     with psycopg.connect(conninfo, autocommit=True) as conn:
         served = {role: word for role, word in passwords.items() if role.startswith("tenantry_")}
         told = verifiers(conn, served)
-        for statement in cluster_statements(told):
+        for statement in (*cluster_statements(told), *standby_statements()):
             conn.execute(statement)
+        for function in _REWIND:
+            # pg_rewind's documentation, under Notes; a base backup reads as much.
+            conn.execute(
+                sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(
+                    sql.SQL(function), sql.Identifier(REPLICATION)
+                )
+            )
         for database in (SHARD_DATABASE, *((CATALOG_DATABASE,) if catalog else ())):
             found = conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
             if found.fetchone() is None:
                 conn.execute(create_database(database))
             for statement in database_statements(database):
                 conn.execute(statement)
+    with psycopg.connect(conninfo, dbname=SHARD_DATABASE, autocommit=True) as conn:
+        for statement in promotion_statements():
+            conn.execute(statement)
 
 
-def _together(commands: Mapping[str, Sequence[str]], identity: Identity) -> None:
+def run_together(commands: Mapping[str, Sequence[str]], identity: Identity) -> None:
+    """Run one program for each server, all at once.
+
+    :raises FleetError: with the output of one that failed
+    """
     running = {
         name: subprocess.Popen(  # noqa: S603  the fleet's own programs
             command,

@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 from tenantry_ops.fleet import secrets
 from tenantry_ops.fleet.build import PROFILES, copy_replicas, init_primaries, prepare_shard
 from tenantry_ops.fleet.identity import Identity, reachable_programs, server_identity
-from tenantry_ops.fleet.process import Server, signal_stop, start, wait_ready, wait_stopped
+from tenantry_ops.fleet.process import Server, kill, signal_stop, start, wait_ready, wait_stopped
 from tenantry_ops.fleet.programs import Programs, find_programs
 from tenantry_ops.fleet.state import FleetState, ServerState, ShardState
 from tenantry_schema.errors import FleetError, InvalidConfig
@@ -125,6 +125,11 @@ class Fleet:
         """Libpq's password file with every role of the fleet."""
         return self.directory / secrets.FILE
 
+    @property
+    def replication_passfile(self) -> Path:
+        """The password file of the servers themselves, with the replication role only."""
+        return self.directory / "servers" / ".passfile"
+
     def conninfo(
         self, server: Server, *, user: str = OPERATOR, dbname: str = SHARD_DATABASE, **more: Any
     ) -> str:
@@ -186,6 +191,26 @@ class Fleet:
         self._launch([server])
         self._await([server])
 
+    def stop_server(self, server: Server, patience_s: float = 30.0) -> None:
+        """Stop one server of the fleet, and wait for its end: replicas get all that it wrote.
+
+        :param patience_s: then it is ended at once; a replica that hangs would hold it up
+        """
+        handle = signal_stop(server)
+        if handle is not None:
+            wait_stopped(server, handle, patience_s)
+        self._reap(server)
+
+    def kill_server(self, server: Server) -> None:
+        """End one server of the fleet at once, whatever state it is in."""
+        kill(server)
+        self._reap(server)
+
+    def _reap(self, server: Server) -> None:
+        child = self._children.pop(server.name, None)
+        if child is not None:
+            child.wait()
+
     def _shard(self, state: ShardState) -> FleetShard:
         return FleetShard(
             state.name, self._server(state.primary), tuple(map(self._server, state.replicas))
@@ -213,14 +238,14 @@ class Fleet:
         passwords = secrets.make_passwords()
         secrets.write_passfile(self.passfile, passwords)
         pwfile = self.directory / "servers" / ".superuser"
-        inner = self.directory / "servers" / ".passfile"
+        inner = self.replication_passfile
         secrets.write_passfile(inner, {secrets.REPLICATION: passwords[secrets.REPLICATION]})
         pwfile.write_text(passwords[secrets.SUPERUSER])
         for path in (inner, pwfile):
             path.chmod(0o600)
             self.identity.own(path)
         progress("making primaries")
-        init_primaries(primaries, self._programs(), self.identity, pwfile)
+        init_primaries(primaries, self.programs(), self.identity, pwfile)
         pwfile.unlink()
         self._launch(primaries)
         self._await(primaries)
@@ -230,7 +255,7 @@ class Fleet:
         pairs = [(shard.primary, it) for shard in self.shards for it in shard.replicas]
         if pairs:
             progress("copying replicas")
-            copy_replicas(pairs, self._programs(), self.identity, inner)
+            copy_replicas(pairs, self.programs(), self.identity, inner)
             self._launch([replica for _, replica in pairs])
             self._await([replica for _, replica in pairs])
         self.state = replace(self.state, complete=True)
@@ -250,15 +275,18 @@ class Fleet:
                 "choose a folder whose parents everybody may enter, such as one under /var/tmp"
             )
 
-    def _programs(self) -> Programs:
+    def programs(self) -> Programs:
+        """Return the server programs, where the servers' user can run them."""
         found = Programs(Path(self.state.programs), self.state.version, self.state.source)
         return reachable_programs(found, self.identity, self.directory / "programs")
 
     def _launch(self, servers: Iterable[Server]) -> None:
-        programs = self._programs()
+        programs = self.programs()
         options = PROFILES[self.state.profile]
         for server in servers:
             if server.pid is None:
+                # Another process may have stopped what this one had started.
+                self._reap(server)
                 self._children[server.name] = start(
                     server, programs, self.identity, options, tied=self.tied
                 )

@@ -129,16 +129,32 @@ def signal_stop(server: Server) -> int | None:
     return handle
 
 
-def wait_stopped(server: Server, handle: int) -> None:
+def wait_stopped(server: Server, handle: int, patience_s: float = _STOP_S) -> None:
     """Wait for the end of a server that was asked to stop; end it at once when it does not."""
     try:
-        ended, _, _ = select.select([handle], [], [], _STOP_S)
+        ended, _, _ = select.select([handle], [], [], patience_s)
         if not ended:
             signal.pidfd_send_signal(handle, signal.SIGQUIT)
             ended, _, _ = select.select([handle], [], [], _STOP_S)
         if not ended:
             raise FleetError(f"server {server.name} (pid {server.pid}) does not stop")
     finally:
+        os.close(handle)
+
+
+def kill(server: Server) -> None:
+    """End a server and all its processes at once, also when they are frozen."""
+    pid = server.pid
+    if pid is None:
+        return
+    # A stopped postmaster forks nobody while its children are counted.
+    os.kill(pid, signal.SIGSTOP)
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    handles = [os.pidfd_open(it) for it in (pid, *map(int, children))]
+    for handle in handles:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    for handle in handles:
+        select.select([handle], [], [], _STOP_S)
         os.close(handle)
 
 

@@ -45,6 +45,19 @@ def connect(conninfo: str) -> psycopg.Connection[tuple[object, ...]]:
         ) from error
 
 
+def take_lock(conn: psycopg.Connection[tuple[object, ...]], kind: str, subject: str) -> None:
+    """Take an operation's lock, which its session holds until it ends.
+
+    :raises OperationInProgress: when another process holds it
+    """
+    held = conn.execute(_LOCK, (f"tenantry {kind}", subject)).fetchone()
+    if held != (True,):
+        raise OperationInProgress(
+            f"another process runs {kind} of {subject}: wait for it, or see "
+            "tenantry.operations and pg_locks in the catalog"
+        )
+
+
 @contextmanager
 def operation(catalog: str, kind: str, subject: str) -> Iterator[Callable[[], None]]:
     """Do an operation while no other process does it.
@@ -54,12 +67,7 @@ def operation(catalog: str, kind: str, subject: str) -> Iterator[Callable[[], No
     :raises OperationInProgress: when another process does
     """
     with connect(catalog) as conn:
-        held = conn.execute(_LOCK, (f"tenantry {kind}", subject)).fetchone()
-        if held != (True,):
-            raise OperationInProgress(
-                f"another process runs {kind} of {subject}: wait for it, or see "
-                "tenantry.operations and pg_locks in the catalog"
-            )
+        take_lock(conn, kind, subject)
         named: dict[str, str | None] = {"kind": kind, "subject": subject}
         _note(conn, _BEGIN, named)
         try:

@@ -16,12 +16,14 @@ They live in the lowest package so that all packages may raise them; services im
     │   ├── UnknownTenant
     │   ├── UnknownAgent
     │   ├── UnknownBucket             the map has no bucket for a hash, or no such number
-    │   └── UnknownShard              the map names a shard that it does not describe
+    │   ├── UnknownShard              the map names a shard that it does not describe
+    │   └── UnknownNode               a shard has no node of that name
     ├── Conflict
     │   ├── AmbiguousPin              the 32 hash bits are taken by another pinned tenant
     │   ├── AlreadyExists             init of a fleet that exists, a tenant that exists
     │   ├── MapChanged                compare-and-swap lost: the map has a newer version
-    │   └── OperationInProgress       another process does the same operation
+    │   ├── OperationInProgress       another process does the same operation
+    │   └── FailoverRefused           a change of primary could lose commits, or cannot work
     ├── Unavailable (ConnectionError)
     │   ├── CatalogUnavailable        no map can be read and none is held
     │   ├── ShardUnavailable          no connection to the shard's primary
@@ -38,6 +40,7 @@ They live in the lowest package so that all packages may raise them; services im
     ├── PartialResult                 a scatter that some shards did not answer
     ├── SchemaDrift                   shards or buckets differ in structure
     ├── MigrationFailed               a shard could not be migrated; running again resumes
+    ├── FailoverUnfinished            a change of primary stopped midway; running again resumes
     └── FleetError                    the embedded fleet: no server programs, a server that died
 
 Each message names the object, the value, the reason, and what to do next; no message ever
@@ -119,6 +122,12 @@ class UnknownShard(NotFound):
     __module__ = "tenantry"
 
 
+class UnknownNode(NotFound):
+    """The shard has no node of that name."""
+
+    __module__ = "tenantry"
+
+
 class Conflict(TenantryError):
     """What was asked for contradicts what is already there."""
 
@@ -145,6 +154,12 @@ class MapChanged(Conflict):
 
 class OperationInProgress(Conflict):
     """Another process runs the same operation on the same object."""
+
+    __module__ = "tenantry"
+
+
+class FailoverRefused(Conflict):
+    """A change of primary could lose commits, or cannot work: nothing was changed."""
 
     __module__ = "tenantry"
 
@@ -276,6 +291,12 @@ class SchemaDrift(TenantryError):
 
 class MigrationFailed(TenantryError):
     """A shard could not be migrated; running the command again resumes."""
+
+    __module__ = "tenantry"
+
+
+class FailoverUnfinished(TenantryError):
+    """A change of primary stopped midway; running the command again resumes."""
 
     __module__ = "tenantry"
 

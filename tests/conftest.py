@@ -6,5 +6,6 @@ pytest_plugins = [
     "fix_router",
     "fix_compose",
     "fix_processes",
+    "fix_failover",
     "fix_no_skips",
 ]

@@ -8,6 +8,7 @@ import typer
 
 from tenantry_ops.cli.output import AsJson, Catalog, Directory, catalog_of, console, print_rows
 from tenantry_ops.doctor import Finding, examine, gather_facts
+from tenantry_ops.failover.survival import survives
 from tenantry_schema.errors import InvalidConfig
 
 
@@ -28,6 +29,13 @@ def doctor(catalog: Catalog = None, directory: Directory = None, as_json: AsJson
             f"healthy: {len(facts.nodes)} nodes, {len(facts.map)} buckets on "
             f"{len(facts.map.shards)} shards, map version {facts.map.version}"
         )
+    if not as_json:
+        for shard in facts.standings:
+            console.print(
+                f"a commit that {shard.name} acknowledges survives: {survives(shard)}",
+                highlight=False,
+                soft_wrap=True,
+            )
     if findings:
         raise typer.Exit(1)
 

@@ -50,6 +50,11 @@ COMMANDS: dict[str, Lazy] = {
         "app",
         "Compare the structure of every bucket, and write revisions.",
     ),
+    "shard": Lazy(
+        "tenantry_ops.cli.shard",
+        "app",
+        "Show and change which node of a shard is its primary.",
+    ),
     "doctor": Lazy(
         "tenantry_ops.cli.doctor",
         "doctor",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tenantry_ops.doctor.finding import Finding
 from tenantry_ops.doctor.identity import identities
+from tenantry_ops.doctor.replication import replication
 from tenantry_ops.doctor.roles import roles
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def examine(facts: FleetFacts) -> list[Finding]:
         *(found for shard in facts.shards.values() for found in _isolation(shard)),
         *(found for shard in facts.shards.values() for found in roles(shard)),
         *identities(facts),
+        *(found for shard in facts.standings for found in replication(shard)),
         *_schema(facts),
         *_routers(facts),
         *_operations(facts),

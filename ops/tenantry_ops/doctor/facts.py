@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from tenantry.conninfo import parse, primary_conninfo
+from tenantry.conninfo import parse
 from tenantry_ops.cluster import read_places
+from tenantry_ops.failover.ask import ask_shard, settled
+from tenantry_ops.failover.record import read_records
 from tenantry_ops.locking import connect
 from tenantry_ops.migrate import SchemaState, schema_state
-from tenantry_schema.errors import ShardUnavailable
 from tenantry_schema.naming import APP, OPERATOR, OWNER, READ
 from tenantry_schema.sql import load
 
@@ -19,12 +21,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from tenantry.map import Map, Node
+    from tenantry.map import Map
+    from tenantry_ops.failover.standing import ShardStanding
 
-_NODE = """
-SELECT (SELECT system_identifier::text FROM pg_control_system()), pg_is_in_recovery(),
-    current_setting('transaction_read_only') = 'on'
-"""
 _ROLES = """
 SELECT rolname, rolsuper, rolbypassrls, rolcreaterole OR rolcreatedb OR rolreplication, rolcanlogin,
     pg_has_role(oid, (SELECT oid FROM pg_roles WHERE rolname = %(owner)s), 'MEMBER')
@@ -115,6 +114,7 @@ class FleetFacts:
     schema: SchemaState | None
     routers: list[tuple[str, str, int, int]]
     left: list[tuple[str, str, str, datetime]] = field(default_factory=list)
+    standings: tuple[ShardStanding, ...] = ()
 
 
 def gather_facts(catalog: str) -> FleetFacts:
@@ -124,10 +124,11 @@ def gather_facts(catalog: str) -> FleetFacts:
     """
     places = read_places(catalog)
     given = parse(catalog)
+    standings = tuple(settled(partial(ask_shard, it, given)) for it in read_records(catalog))
     nodes = [
-        _node(shard.name, node, primary_conninfo(given, [node], "tenantry-doctor"))
-        for shard in places.map.shards.values()
-        for node in shard.nodes
+        NodeFacts(shard.name, it.node, it.error, it.system_identifier, it.in_recovery, it.read_only)
+        for shard in standings
+        for it in shard.nodes
     ]
     shards: dict[int, ShardFacts] = {}
     for place in places.shards:
@@ -140,22 +141,7 @@ def gather_facts(catalog: str) -> FleetFacts:
     with connect(catalog) as conn:
         routers: list[Any] = conn.execute(_ROUTERS).fetchall()
         left: list[Any] = conn.execute(_LEFT).fetchall()
-    return FleetFacts(places.map, nodes, shards, schema, routers, left)
-
-
-def _node(shard: str, node: Node, conninfo: str) -> NodeFacts:
-    facts = NodeFacts(shard, node.name)
-    try:
-        # The role is what is asked, so any is welcome.
-        with psycopg.connect(conninfo, target_session_attrs="any", connect_timeout=5) as conn:
-            row = conn.execute(_NODE).fetchone()
-    except psycopg.OperationalError as error:
-        facts.error = (str(error).splitlines() or ["no reason was given"])[0]
-        return facts
-    if row is None:
-        raise ShardUnavailable(f"node {node.name} did not say who it is")
-    facts.system_identifier, facts.in_recovery, facts.read_only = row
-    return facts
+    return FleetFacts(places.map, nodes, shards, schema, routers, left, standings)
 
 
 def _shard(conn: psycopg.Connection[Any], name: str) -> ShardFacts:

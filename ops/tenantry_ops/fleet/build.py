@@ -6,6 +6,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from tenantry_ops.fleet.secrets import REPLICATION, SUPERUSER, verifiers

@@ -1,0 +1,168 @@
+"""Fleets that a test may break, and writers that remember what was acknowledged."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tenantry_ops.doctor import examine, gather_facts
+from tenantry_ops.fleet import Fleet
+from tenantry_ops.initialise import embedded_plan, initialise
+from tenantry_schema.naming import APP, OPERATOR, SHARD_DATABASE
+
+
+@pytest.fixture(scope="module")
+def own_fleet(tmp_path_factory, pytestconfig):
+    """Make laid-out fleets of a module's own; the catalog lies on the first shard."""
+    made = []
+
+    def make(shards=1, replicas=1):
+        directory = tmp_path_factory.mktemp("own")
+        for parent in (directory, *directory.parents[:2]):
+            parent.chmod(0o755)
+        fleet = Fleet.up(
+            directory,
+            shards=shards,
+            replicas=replicas,
+            pg_bin=pytestconfig.getoption("--pg-bin"),
+        )
+        made.append(fleet)
+        initialise(embedded_plan(fleet, buckets=2))
+        for shard in range(shards):
+            superuser = anywhere(fleet, shard, user="postgres")
+            with psycopg.connect(superuser, autocommit=True) as conn:
+                conn.execute("CREATE TABLE public.acknowledged (writer int, number int)")
+                conn.execute("GRANT ALL ON public.acknowledged TO tenantry_app")
+        return fleet
+
+    yield make
+    for fleet in made:
+        fleet.discard()
+
+
+def anywhere(fleet, shard=0, user=APP, **more):
+    """Return the multi-host conninfo of a shard's primary, whichever that is."""
+    servers = fleet.shards[shard].servers
+    return psycopg.conninfo.make_conninfo(
+        host=",".join(it.host for it in servers),
+        port=",".join(str(it.port) for it in servers),
+        user=user,
+        dbname=SHARD_DATABASE,
+        passfile=str(fleet.passfile),
+        **{"target_session_attrs": "read-write", **more},
+    )
+
+
+class Writer(threading.Thread):
+    """Inserts numbers one by one; keeps those whose COMMIT came back cleanly."""
+
+    def __init__(self, number, conninfo):
+        super().__init__()
+        self.number = number
+        self.acknowledged = []
+        self.errors = 0
+        self._conninfo = conninfo
+        self._stopped = threading.Event()
+        self.wrote = threading.Condition()
+
+    def run(self):
+        number = 0
+        conn = None
+        while not self._stopped.is_set():
+            number += 1
+            try:
+                conn = conn or psycopg.connect(self._conninfo, connect_timeout=5)
+                conn.execute("SET search_path = public")
+                conn.execute("INSERT INTO acknowledged VALUES (%s, %s)", (self.number, number))
+                conn.commit()
+            except psycopg.Error:
+                self.errors += 1
+                conn = None if conn is None or conn.closed else conn.close()
+                self._stopped.wait(0.01)
+                continue
+            with self.wrote:
+                self.acknowledged.append(number)
+                self.wrote.notify_all()
+        if conn is not None:
+            conn.close()
+
+    def await_more(self, count=20):
+        """Wait until so many more rows were acknowledged."""
+        with self.wrote:
+            wanted = len(self.acknowledged) + count
+            assert self.wrote.wait_for(lambda: len(self.acknowledged) >= wanted, 30)
+
+    def end(self):
+        self._stopped.set()
+        self.join()
+
+
+@contextmanager
+def writing(conninfo, count=4):
+    """Write from some threads; afterwards every acknowledged row must be there, once."""
+    with psycopg.connect(conninfo, autocommit=True) as conn:
+        conn.execute("DELETE FROM public.acknowledged")
+    writers = [Writer(number, conninfo) for number in range(count)]
+    for it in writers:
+        it.start()
+    try:
+        for it in writers:
+            it.await_more()
+        yield writers
+        for it in writers:
+            it.await_more()
+    finally:
+        for it in writers:
+            it.end()
+
+
+def lost(conninfo, writers):
+    """Return what was acknowledged and is not there."""
+    with psycopg.connect(conninfo, autocommit=True) as conn:
+        there = set(conn.execute("SELECT writer, number FROM public.acknowledged"))
+    return {(it.number, number) for it in writers for number in it.acknowledged} - there
+
+
+def names(fleet, role, shard="shard-1"):
+    """Return the servers of a shard that have a role, as Postgres says."""
+    return [it["name"] for it in fleet.status() if (it["shard"], it["role"]) == (shard, role)]
+
+
+def findings(fleet):
+    """Return what the doctor says of each object."""
+    found = examine(gather_facts(fleet.catalog_conninfo(OPERATOR)))
+    return {it.object: it.problem for it in found}
+
+
+def tenantry(fleet, *arguments):
+    """Call the command line as an operator of the fleet."""
+    return subprocess.run(
+        [sys.executable, "-m", "tenantry_ops", *arguments, "--dir", str(fleet.directory)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def server(fleet, name):
+    return next(it for it in fleet.servers if it.name == name)
+
+
+def kill_at(fleet, step, verb, **arguments):
+    """Run a change of primary in a process of its own, which is killed before a step."""
+    child = Path(__file__).parent / "integration" / "failover" / "child.py"
+    ended = subprocess.run(
+        [sys.executable, str(child), str(fleet.directory), str(step), verb, json.dumps(arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr

@@ -79,7 +79,9 @@ class Writer(threading.Thread):
         while not self._stopped.is_set():
             number += 1
             try:
-                conn = conn or psycopg.connect(self._conninfo, connect_timeout=5)
+                conn = conn or psycopg.connect(
+                    self._conninfo, connect_timeout=5, prepare_threshold=None
+                )
                 conn.execute("SET search_path = public")
                 conn.execute("INSERT INTO acknowledged VALUES (%s, %s)", (self.number, number))
                 conn.commit()

@@ -35,7 +35,7 @@ def write_passfile(path: Path, passwords: Mapping[str, str]) -> None:
 
 def read_passfile(path: Path) -> dict[str, str]:
     """Return role -> password of a file that :func:`write_passfile` wrote."""
-    fields = (line.rstrip("\n").split(":") for line in path.open(encoding="utf-8"))
+    fields = (line.split(":") for line in path.read_text(encoding="utf-8").splitlines())
     return {role: password for *_, role, password in fields}
 
 

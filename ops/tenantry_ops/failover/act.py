@@ -32,7 +32,8 @@ WHERE backend_type = 'client backend' AND pid <> ALL (%s)
 """
 _WRITTEN = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint"
 _RECEIVED = """
-SELECT coalesce((pg_last_wal_receive_lsn() - '0/0'::pg_lsn)::bigint, 0) >= %(received)s
+SELECT (greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0'::pg_lsn)::bigint
+        >= %(received)s
     AND (pg_last_wal_replay_lsn() - '0/0'::pg_lsn)::bigint >= %(replayed)s
 """
 _IS_PRIMARY = "SELECT NOT pg_is_in_recovery()"

@@ -72,7 +72,10 @@ def ask_node(name: str, conninfo: str) -> Standing:
         with psycopg.connect(conninfo, autocommit=True) as conn:
             return stand(name, conn)
     except psycopg.Error as error:
-        return Standing(name, (str(error).splitlines() or ["no reason was given"])[0])
+        why = (str(error).splitlines() or ["no reason was given"])[0]
+        # A primary that has no connection left, or does not know our password, serves others.
+        found = psycopg.pq.PGconn.ping(conninfo.encode())
+        return Standing(name, why, alive=found in {psycopg.pq.Ping.OK, psycopg.pq.Ping.REJECT})
 
 
 def stand(name: str, conn: psycopg.Connection[Any]) -> Standing:

@@ -85,6 +85,13 @@ def _gone(shard: ShardStanding, wish: Wish, ours: Collection[str]) -> str | None
         )
     former = [it.node for it in shard.nodes if it.primary]
     silent = [it.node for it in shard.nodes if not it.answers]
+    alive = [f"{it.node} ({it.error})" for it in shard.nodes if it.alive]
+    if alive and not wish.fenced:
+        raise _refused(
+            shard,
+            f"{', '.join(alive)} refuses us, but is there and may serve others: mend that, or stop "
+            "it and say --fenced",
+        )
     receiving = [it.node for it in shard.standbys if it.streaming]
     if receiving and silent and not (former or wish.fenced or set(silent) <= set(ours)):
         raise _refused(

@@ -65,7 +65,12 @@ def switchover(  # noqa: PLR0913  each is one thing an operator may want otherwi
         def plan(found: ShardStanding) -> tuple[Step, ...]:
             return plan_switchover(found, old, to, ours=hands.ours, most_lag=most_lag)
 
-        steps = plan(shard) or _last(known, to)
+        try:
+            steps = plan(shard) or _last(known, to)
+        except FailoverRefused as refused:
+            if known is not None and not shard.node(to).primary:
+                _lead_back(run, shard, known, refused)
+            raise
         if not steps:
             return run.outcome(to)
         run.begin(shard, {"from": old, "to": to})
@@ -182,10 +187,18 @@ def _resume(
     old, begun_to = known["from"], known["to"]
     if begun_to == to or shard.node(begun_to).primary:
         return shard, old if begun_to == to else begun_to
-    run.begin(shard, dict(known))
-    run.perform(plan_return(shard, old, begun_to))
-    run.failed(FailoverRefused(f"led back for a switchover to {to}"))
+    _lead_back(run, shard, known, FailoverRefused(f"another is wanted: {to}"))
     return settled(run.actor.ask), old
+
+
+def _lead_back(
+    run: Performance, shard: ShardStanding, known: dict[str, str], why: FailoverRefused
+) -> None:
+    """Take back what another process had begun."""
+    steps = plan_return(shard, known["from"], known["to"])
+    run.begin(shard, dict(known))
+    run.perform(steps)
+    run.failed(why)
 
 
 def _take_back(run: Performance, old: str, to: str, error: BaseException) -> None:
@@ -198,7 +211,7 @@ def _take_back(run: Performance, old: str, to: str, error: BaseException) -> Non
                 f"{to} was promoted, but then: {error} (run the switchover again, it goes on)"
             ) from error
         return
-    run.perform(plan_return(shard, old, to))
+    run.perform(plan_return(shard, old, to, sure=True))
     run.failed(error)
     if isinstance(error, Exception):
         raise FailoverUnfinished(

@@ -58,6 +58,7 @@ class Slot:
 class Standing:
     """One node: why it does not answer, or where it stands.
 
+    :ivar alive: whether a server is there all the same: it refuses us, or is starting
     :ivar closed: whether its own configuration makes transactions read-only
     :ivar read_only: whether a transaction that says nothing cannot write on it
     :ivar written: how far a primary has written
@@ -70,6 +71,7 @@ class Standing:
 
     node: str
     error: str | None = None
+    alive: bool = False
     system_identifier: str | None = None
     in_recovery: bool = False
     closed: bool = False

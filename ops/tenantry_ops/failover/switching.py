@@ -63,13 +63,21 @@ def plan_switchover(
     return (*calm, Step(stop, old), *tail)
 
 
-def plan_return(shard: ShardStanding, old: str, new: str) -> tuple[Step, ...]:
+def plan_return(
+    shard: ShardStanding, old: str, new: str, *, sure: bool = False
+) -> tuple[Step, ...]:
     """Return what leads back to the old primary.
 
-    :raises FailoverRefused: when the new one was promoted already
+    :param sure: whether the caller knows that the new one was not promoted, answer or not
+    :raises FailoverRefused: when the new one was promoted already, or may have been
     """
-    if shard.node(new).primary:
+    target = shard.node(new)
+    if target.primary:
         raise _refused(shard, f"{new} is promoted: there is no way back, run it again to finish")
+    if not target.answers and not sure:
+        raise _refused(
+            shard, f"{new} does not answer ({target.error}) and may be promoted: start it"
+        )
     former = shard.node(old)
     if not former.answers:
         return Step(Do.START, old), Step(Do.RESUME, old)

@@ -189,6 +189,18 @@ def test_a_frozen_primary_is_ended_before_another_is_made(fleet, catalog, hands)
     rewire(catalog, "shard-2", old, hands=hands)
 
 
+def test_a_primary_that_refuses_us_is_not_dead(fleet, catalog, hands):
+    """It serves others, so nothing is promoted beside it, and nobody ends it."""
+    (old,), (_,) = roles(fleet, "shard-2")
+    with psycopg.connect(fleet.superuser_conninfo(server(fleet, old)), autocommit=True) as conn:
+        conn.execute("ALTER DATABASE tenantry CONNECTION LIMIT 0")
+        try:
+            with pytest.raises(FailoverRefused, match=f"{old} .*too many connections.*may serve"):
+                failover(catalog, "shard-2", hands=hands)
+        finally:
+            conn.execute("ALTER DATABASE tenantry CONNECTION LIMIT -1")
+
+
 def test_what_cannot_be_rewound_is_copied_anew(fleet, catalog, hands):
     """The old folder stays until the copy follows."""
     dead, other = kill(fleet, "shard-2")

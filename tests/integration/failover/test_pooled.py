@@ -36,7 +36,6 @@ class Pooler:
         for path in (users, self.passfile):
             path.chmod(0o600)
         fleet.identity.own(users)
-        self.paused = []
 
     def conninfo(self, user, dbname):
         return make_conninfo(
@@ -68,7 +67,6 @@ class Pooler:
 
     def pause(self, deadline_s):
         self.console(f"PAUSE {SHARD_DATABASE}", deadline_s)
-        self.paused.append(time.monotonic())
 
     def lead_to(self, host, port):
         self.write(host, port)
@@ -76,7 +74,6 @@ class Pooler:
 
     def resume(self):
         self.console(f"RESUME {SHARD_DATABASE}")
-        self.paused.append(time.monotonic())
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +121,6 @@ def test_clients_of_a_pooler_see_no_error(fleet, pooler):
             )
         assert [it.errors for it in writers] == [0] * 4
         assert lost(anywhere(fleet), writers) == set()
-        begun, ended = pooler.paused[-2:]
-        print(f"clients were held back for {(ended - begun) * 1000:.0f} ms")
 
 
 def test_a_pause_that_does_not_come_is_taken_back(fleet, pooler):

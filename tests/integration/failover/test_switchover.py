@@ -11,6 +11,7 @@ import pytest
 from fix_failover import anywhere, findings, kill_at, lost, names, server, tenantry, writing
 
 from tenantry_ops.failover import FleetHands, rewire, switchover
+from tenantry_ops.failover.durability import declare
 from tenantry_ops.failover.journal import SWITCHOVER, begun
 from tenantry_ops.fleet import Fleet
 from tenantry_schema.errors import (
@@ -25,7 +26,6 @@ from tenantry_schema.naming import OPERATOR
 pytestmark = pytest.mark.slow
 
 A, B, C = (f"shard-1-{letter}" for letter in "abc")
-STEPS = 10
 
 
 @pytest.fixture(scope="module")
@@ -57,20 +57,21 @@ def settled(fleet, primary):
 
 def test_there_and_back_under_writers(fleet, catalog, hands, first):
     """Both ways no acknowledged row is lost; doing what is done already changes nothing."""
-    for target in (B, A):
+    for target, level in ((B, "local"), (A, "two-nodes")):
+        declare(catalog, "shard-1", level)
         with writing(anywhere(fleet)) as writers:
             done = switchover(catalog, "shard-1", target, hands=hands)
         assert (done.primary, done.remaining) == (target, ())
         assert lost(anywhere(fleet), writers) == set()
         assert settled(fleet, target)
         assert switchover(catalog, "shard-1", target, hands=hands).steps == ()
+    declare(catalog, "shard-1", "local")
 
 
-def test_killed_before_each_step_and_run_again(fleet, catalog, hands, first):
-    """The second run finishes, and the row of the first one is its own."""
+def test_killed_in_the_middle_and_run_again(fleet, catalog, hands, first):
+    """Stopped, caught up, promoted, certified, resumed: the second run finishes from there."""
     with writing(anywhere(fleet)) as writers:
-        # Before the third step nothing has been done to anybody yet.
-        for step in range(3, STEPS):
+        for step in (4, 5, 6, 7, 9):
             target = B if names(fleet, "primary") != [B] else A
             kill_at(fleet, step, "switchover", name="shard-1", to=target)
             assert begun(catalog, SWITCHOVER, "shard-1")["to"] == target
@@ -88,6 +89,18 @@ def test_killed_and_then_wanted_elsewhere(fleet, catalog, hands, first):
     done = switchover(catalog, "shard-1", C, hands=hands)
     assert done.steps[:2] == (f"start again {A}", f"lead clients to {A}")
     assert settled(fleet, C)
+
+
+def test_killed_and_then_the_target_is_gone(fleet, catalog, hands, first):
+    """It is not known whether it was promoted: nothing is done until it is back."""
+    kill_at(fleet, 4, "switchover", name="shard-1", to=B)
+    fleet.stop_server(server(fleet, B))
+    with pytest.raises(FailoverRefused, match="may be promoted: start it"):
+        switchover(catalog, "shard-1", B, hands=hands)
+    assert names(fleet, "primary") == []
+    fleet.start_server(server(fleet, B))
+    assert switchover(catalog, "shard-1", B, hands=hands).primary == B
+    assert settled(fleet, B)
 
 
 def test_a_replica_that_hangs_makes_it_go_back(fleet, catalog, hands, first):

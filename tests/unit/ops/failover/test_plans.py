@@ -170,6 +170,12 @@ def test_before_the_promotion_there_is_a_way_back(cut, ours):
     steps = plan_switchover(world.shard, "a", "b", ours=mine)
     for step in steps[:cut]:
         world.do(step)
+    if world.nodes["b"].in_recovery:
+        silent = replace(world.nodes["b"], error=GONE)
+        unsure = shard(*(silent if it.node == "b" else it for it in world.nodes.values()))
+        with pytest.raises(FailoverRefused, match="may be promoted"):
+            plan_return(unsure, "a", "b")
+        assert plan_return(unsure, "a", "b", sure=True)
     if any(step.do is Do.PROMOTE for step in steps[:cut]):
         with pytest.raises(FailoverRefused, match="no way back"):
             plan_return(world.shard, "a", "b")
@@ -244,6 +250,7 @@ def failing(*standbys, durability="local", dead=DEAD):
 
 FAILS = [
     (healthy(), Wish(), "takes writes: use switchover"),
+    (shard(replace(DEAD, alive=True), standby("b")), Wish(), "a .* is there and may serve"),
     (failing(standby("b")), Wish(), "still receives from the primary"),
     (failing(standby("b", error=GONE)), Wish(fenced=True), "no standby answers"),
     (failing(standby("b", error=GONE)), Wish("b", fenced=True), "b does not answer"),

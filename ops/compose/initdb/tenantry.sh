@@ -10,6 +10,8 @@ run=(psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" 
 for database in $TENANTRY_DATABASES; do
     "${run[@]}" --file "$here/sql/$database.sql"
 done
+# Rights on functions hold in one database: the operator promotes from the shard's.
+"${run[@]}" --dbname tenantry --file "$here/sql/promotion.sql"
 
 for role in app read operator replication; do
     password=$(<"${TENANTRY_SECRETS:-/run/secrets}/${role}_password")

@@ -6,14 +6,13 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import psycopg
-from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from tenantry_ops.fleet.secrets import REPLICATION, SUPERUSER, verifiers
 from tenantry_ops.fleet.statements import cluster_statements, create_database
 from tenantry_schema.errors import FleetError
 from tenantry_schema.naming import CATALOG_DATABASE, SHARD_DATABASE, slot_name
-from tenantry_schema.roles import database_statements, promotion_statements, standby_statements
+from tenantry_schema.roles import database_statements, promotion_statements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,13 +47,6 @@ PROFILES: dict[str, dict[str, str]] = {
 
 #: How each cluster is made, by initdb.
 INITDB = ("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--data-checksums")
-
-_REWIND = (
-    "pg_catalog.pg_ls_dir(text, boolean, boolean)",
-    "pg_catalog.pg_stat_file(text, boolean)",
-    "pg_catalog.pg_read_binary_file(text)",
-    "pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)",
-)
 
 _HBA = """\
 # Passwords everywhere, also on the unix socket.
@@ -121,15 +113,8 @@ def prepare_shard(conninfo: str, passwords: Mapping[str, str], *, catalog: bool)
     with psycopg.connect(conninfo, autocommit=True) as conn:
         served = {role: word for role, word in passwords.items() if role.startswith("tenantry_")}
         told = verifiers(conn, served)
-        for statement in (*cluster_statements(told), *standby_statements()):
+        for statement in cluster_statements(told):
             conn.execute(statement)
-        for function in _REWIND:
-            # pg_rewind's documentation, under Notes; a base backup reads as much.
-            conn.execute(
-                sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(
-                    sql.SQL(function), sql.Identifier(REPLICATION)
-                )
-            )
         for database in (SHARD_DATABASE, *((CATALOG_DATABASE,) if catalog else ())):
             found = conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
             if found.fetchone() is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tenantry_ops.fleet.statements import cluster_statements, create_database
 from tenantry_schema.naming import CATALOG_DATABASE, SHARD_DATABASE
-from tenantry_schema.roles import database_statements
+from tenantry_schema.roles import database_statements, promotion_statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +27,8 @@ def scripts() -> dict[str, str]:
         f"{name}.sql": _script([create_database(name), *database_statements(name)])
         for name in (SHARD_DATABASE, CATALOG_DATABASE)
     }
-    return {"roles.sql": _script(cluster_statements()), **databases}
+    promotion = {"promotion.sql": _script(promotion_statements())}
+    return {"roles.sql": _script(cluster_statements()), **databases, **promotion}
 
 
 def _script(statements: Iterable[Statement]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import closing
 from dataclasses import replace
 
 import psycopg
@@ -43,13 +44,40 @@ def hanging(laid_out, router, tenant):
     shard = router.map.shards[router.where(tenant=tenant).shard].name
     server = next(it for it in laid_out.shards if it.name == shard).primary
     with psycopg.connect(laid_out.superuser_conninfo(server), autocommit=True) as conn:
-        conn.execute(NOBODY)
-        conn.execute("SELECT pg_reload_conf()")
-        until(conn, "SELECT 1 WHERE current_setting('synchronous_standby_names') = 'nobody'")
-        yield conn
-        conn.execute("ALTER SYSTEM RESET synchronous_standby_names")
-        conn.execute("SELECT pg_reload_conf()")
-        until(conn, "SELECT 1 WHERE current_setting('synchronous_standby_names') = ''")
+        try:
+            conn.execute(NOBODY)
+            conn.execute("SELECT pg_reload_conf()")
+            until(conn, "SELECT 1 WHERE current_setting('synchronous_standby_names') = 'nobody'")
+            until_in_force(conn, laid_out.superuser_conninfo(server))
+            yield conn
+        finally:
+            forget_nobody(conn)
+
+
+def until_in_force(conn, conninfo):
+    """Commit until a COMMIT waits: the checkpointer tells the others of it, in its own time."""
+    for _ in range(600):
+        with closing(psycopg.connect(conninfo, autocommit=True)) as probe:
+            probe.pgconn.send_query(b"SELECT pg_logical_emit_message(true, 'probe', '')")
+            probe.pgconn.flush()
+            for _ in range(25):
+                waiting = conn.execute(WAITING).fetchone()
+                if waiting is not None:
+                    conn.execute("SELECT pg_terminate_backend(%s, 5000)", waiting)
+                    return
+                probe.pgconn.consume_input()
+                if not probe.pgconn.is_busy():
+                    break
+                conn.execute("SELECT pg_sleep(0.02)")
+    raise AssertionError("no COMMIT ever waits")
+
+
+def forget_nobody(conn):
+    """Let commits end without a standby again; who waits is released."""
+    conn.execute("ALTER SYSTEM RESET synchronous_standby_names")
+    conn.execute("SELECT pg_reload_conf()")
+    until(conn, "SELECT 1 WHERE current_setting('synchronous_standby_names') = ''")
+    until(conn, f"SELECT 1 WHERE NOT EXISTS ({WAITING})")
 
 
 def until(conn, query):
@@ -91,14 +119,6 @@ def test_a_cancelled_synchronous_wait_is_no_acknowledgement(hanging, router, ten
         router.outcome(error, deadline=0.5)
     forget_nobody(hanging)
     assert router.outcome(error) is Outcome.COMMITTED
-
-
-def forget_nobody(conn):
-    """Let commits end without a standby again; who waits is released."""
-    conn.execute("ALTER SYSTEM RESET synchronous_standby_names")
-    conn.execute("SELECT pg_reload_conf()")
-    until(conn, "SELECT 1 WHERE current_setting('synchronous_standby_names') = ''")
-    until(conn, f"SELECT 1 WHERE NOT EXISTS ({WAITING})")
 
 
 @pytest.mark.parametrize("operation", [None, "once"])

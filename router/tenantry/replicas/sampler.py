@@ -38,6 +38,8 @@ class _Sampled:
     def __init__(self, shard: Shard, given: dict[str, Any], sampler: Sampler) -> None:
         self.view = ShardView(shard.nodes)
         self.watch = ShardWatch(shard, sampler.hurry)
+        #: Whether a node said where it stands since its history was looked at.
+        self.resampled = False
         self.links = {
             node.name: Link(node.name, node_conninfo(given, node, "tenantry-sampler"), _PATIENCE_S)
             for node in shard.nodes
@@ -173,7 +175,8 @@ class Sampler:
     def _publish(self, sampled: _Sampled) -> None:
         state = sampled.view.state()
         sampled.watch.publish(state)
-        if state.primary is not None:
+        if sampled.resampled and state.primary is not None:
+            sampled.resampled = False
             self._follow_history(sampled, state, sampled.links[state.primary.name])
 
     def _ready(self, sampled: _Sampled, link: Link) -> None:
@@ -189,6 +192,7 @@ class Sampler:
             self._await(sampled, link, link.begin(now) or selectors.EVENT_READ)
         elif isinstance(found, Sample):
             sampled.view.noted(link.name, found)
+            sampled.resampled = True
         elif isinstance(found, tuple):
             sampled.view.lineage = found
         else:

@@ -41,7 +41,9 @@ They live in the lowest package so that all packages may raise them; services im
     ├── SchemaDrift                   shards or buckets differ in structure
     ├── MigrationFailed               a shard could not be migrated; running again resumes
     ├── FailoverUnfinished            a change of primary stopped midway; running again resumes
-    └── FleetError                    the embedded fleet: no server programs, a server that died
+    ├── FleetError                    the embedded fleet: no server programs, a server that died
+    └── BouncerError                  PgBouncer does not answer, refuses, or runs otherwise
+        └── PauseTimeout (TimeoutError)   a pause did not begin in time, or outlasted its lease
 
 Each message names the object, the value, the reason, and what to do next; no message ever
 contains a password.
@@ -303,5 +305,17 @@ class FailoverUnfinished(TenantryError):
 
 class FleetError(TenantryError):
     """The embedded fleet could not be started, found or stopped."""
+
+    __module__ = "tenantry"
+
+
+class BouncerError(TenantryError):
+    """PgBouncer does not answer, refuses a command, or does not run as its file says."""
+
+    __module__ = "tenantry"
+
+
+class PauseTimeout(BouncerError, TimeoutError):
+    """A pause did not begin before its deadline, or was held for longer than its lease."""
 
     __module__ = "tenantry"

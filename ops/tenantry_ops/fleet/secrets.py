@@ -25,12 +25,16 @@ def make_passwords() -> dict[str, str]:
     return {role: secrets.token_urlsafe(24) for role in ROLES}
 
 
+def passfile_text(passwords: Mapping[str, str]) -> str:
+    """Return libpq's password file for roles, wherever they connect to."""
+    return "".join(f"*:*:*:{role}:{password}\n" for role, password in passwords.items())
+
+
 def write_passfile(path: Path, passwords: Mapping[str, str]) -> None:
     """Write libpq's password file (libpq documentation, 32.16), readable by its owner only."""
-    lines = "".join(f"*:*:*:{role}:{password}\n" for role, password in passwords.items())
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as file:
-        file.write(lines)
+        file.write(passfile_text(passwords))
 
 
 def read_passfile(path: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ pytest_plugins = [
     "fix_fleet",
     "fix_blank",
     "fix_router",
+    "fix_bouncer",
     "fix_compose",
     "fix_processes",
     "fix_failover",

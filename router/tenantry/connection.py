@@ -52,7 +52,8 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
         conn = super().connect(place.conninfo, cursor_factory=RoutedCursor, **kwargs)
         try:
             conn.prepare_truth(place)
-            conn.ask_who()
+            with conn.lock:
+                conn.wait(conn.settle())
         except BaseException:
             conn.close()
             raise
@@ -127,7 +128,8 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
         conn = await super().connect(place.conninfo, cursor_factory=AsyncRoutedCursor, **kwargs)
         try:
             conn.prepare_truth(place)
-            await conn.ask_who()
+            async with conn.lock:
+                await conn.wait(conn.settle())
         except BaseException:
             await conn.close()
             raise

@@ -32,22 +32,23 @@ _LIVENESS: dict[str, Any] = {
 }
 
 
-def parse(conninfo: str) -> dict[str, Any]:
+def parse(conninfo: str, what: str = "the catalog's conninfo") -> dict[str, Any]:
     """Parse a conninfo or a connection URI.
 
+    :param what: what it is, for messages
     :raises InvalidConfig: when libpq cannot read it; the message never shows the string, which may
         hold a password
     """
     if not isinstance(conninfo, str):
-        raise InvalidConfig(f"the catalog's conninfo must be a str, not {type(conninfo).__name__}")
+        raise InvalidConfig(f"{what} must be a str, not {type(conninfo).__name__}")
     if "\0" in conninfo:
-        raise InvalidConfig("the catalog's conninfo contains a NUL character")
+        raise InvalidConfig(f"{what} contains a NUL character")
     try:
         return dict(conninfo_to_dict(conninfo))
     except psycopg.ProgrammingError:
         # psycopg quotes the malformed part, which may be the tail of a password.
         raise InvalidConfig(
-            "the catalog's conninfo is not readable by libpq: expected 'host=… dbname=…' or "
+            f"{what} is not readable by libpq: expected 'host=… dbname=…' or "
             "'postgresql://…' with special characters percent-encoded"
         ) from None
 
@@ -99,6 +100,51 @@ def node_conninfo(given: Mapping[str, Any], node: Node, application: str) -> str
             "host": node.host,
             "port": node.port,
             "dbname": node.dbname,
+            "target_session_attrs": "any",
+            "application_name": application,
+        }
+    )
+
+
+def parse_pooler(conninfo: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Parse where a pooler is, and check that one can be used by who connects.
+
+    :param given: who connects, and how: the parsed conninfo of the catalog
+    :raises InvalidConfig: for what the router decides itself, or PgBouncer would drop
+    """
+    pooler = parse(conninfo, "pooler=")
+    decided = sorted({"dbname", "target_session_attrs", "password"} & pooler.keys())
+    if decided:
+        raise InvalidConfig(
+            f"pooler= says where a PgBouncer is, and not {', '.join(decided)}: the database is the "
+            "shard's name, and passwords are in PGPASSFILE"
+        )
+    if "options" in {**given, **pooler}:
+        raise InvalidConfig(
+            "options= of a conninfo does not reach a server through PgBouncer: take it away, and "
+            "set what it sets with ALTER ROLE … SET"
+        )
+    return pooler
+
+
+def pooled_conninfo(
+    given: Mapping[str, Any], pooler: Mapping[str, Any], entry: str, application: str
+) -> str:
+    """Return the conninfo that reaches an entry of a PgBouncer.
+
+    Which server the entry leads to is PgBouncer's to know: what it tells libpq of a server may be
+    of the one before. Channel binding ends at PgBouncer, too.
+
+    :param entry: the name of a shard, for its primary, or of a node
+    """
+    apart = _PLACE | {"channel_binding"}
+    who = {name: value for name, value in given.items() if name not in apart}
+    return make_conninfo(
+        **{
+            **_LIVENESS,
+            **who,
+            **pooler,
+            "dbname": entry,
             "target_session_attrs": "any",
             "application_name": application,
         }

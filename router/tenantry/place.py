@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from tenantry.conninfo import node_conninfo, primary_conninfo
+from tenantry.conninfo import node_conninfo, pooled_conninfo, primary_conninfo
 from tenantry.errors import ShardUnavailable
 
 if TYPE_CHECKING:
@@ -21,18 +21,25 @@ class Place:
     """A pool's end: how it is reached now, and who is let in.
 
     :ivar node: None for the primary
+    :param pooler: the parsed conninfo of a PgBouncer that everything goes through, or None
     :ivar kept: the most prepared statements of one connection
     :ivar last_failure: why the last attempt to connect failed, None after a success
     """
 
     def __init__(
-        self, watch: ShardWatch, node: Node | None, given: dict[str, Any], settings: RouterSettings
+        self,
+        watch: ShardWatch,
+        node: Node | None,
+        given: dict[str, Any],
+        settings: RouterSettings,
+        pooler: dict[str, Any] | None = None,
     ) -> None:
         self.watch = watch
         self.node = node
         self.kept = settings.prepared_max
         self.last_failure: str | None = None
         self._given = given
+        self._pooler = pooler
         self._application = settings.application
         self._patience = settings.acquire_timeout
 
@@ -56,7 +63,12 @@ class Place:
 
     @property
     def conninfo(self) -> str:
-        """How it is reached: a primary that was found directly, another by libpq's asking."""
+        """How it is reached: a primary that was found directly, another by libpq's asking.
+
+        Through a pooler by name: it knows where the name leads, and who answers is asked.
+        """
+        if self._pooler is not None:
+            return pooled_conninfo(self._given, self._pooler, self.name, self._application)
         node = self.node or self.watch.state.primary
         if node is not None:
             return node_conninfo(self._given, node, self._application)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tenantry.conninfo import parse_pooler
 from tenantry.errors import PoolExhausted, ShardUnavailable
 from tenantry.place import Place
 
@@ -29,6 +30,7 @@ class PoolTable:
         self.settings = settings
         self.sampler = sampler
         self._given = given
+        self._pooler = None if settings.pooler is None else parse_pooler(settings.pooler, given)
         self._lock = threading.Lock()
         self._entries: dict[tuple[int, str | None], tuple[Shard, Any]] = {}
 
@@ -52,7 +54,8 @@ class PoolTable:
                 for key, (known, _) in list(self._entries.items())
                 if key[0] == shard.id and known != shard
             ]
-            place = Place(self.sampler.watch(shard), node, self._given, self.settings)
+            watch = self.sampler.watch(shard)
+            place = Place(watch, node, self._given, self.settings, self._pooler)
             serving = make(place, self.settings)
             self._entries[shard.id, None if node is None else node.name] = (shard, serving)
             return serving, former

@@ -47,8 +47,14 @@ class RouterSettings(BaseSettings):
     attempts: int = Field(default=5, ge=1, le=100)
     """How often ``run`` tries a work whose transaction was certainly rolled back."""
 
+    pooler: str | None = Field(default=None, min_length=1, repr=False)
+    """Where a PgBouncer is that all routed work goes through (``host=… port=…``).
+
+    Its databases have the names of shards and nodes, as ``tenantry bouncer render`` writes them.
+    """
+
     prepare_threshold: int | None = Field(default=5, ge=0)
-    """Executions after which a statement is prepared; None behind an old PgBouncer."""
+    """Executions after which a statement is prepared; none is where a pooler would not keep it."""
 
     prepared_max: int = Field(default=500, ge=1, le=100_000)
     """The most prepared statements of one connection; each bucket has its own."""

@@ -21,6 +21,7 @@ from psycopg import generators
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 
 from tenantry.errors import OutcomeUnknown
+from tenantry.pooled import keeps_statements
 from tenantry.prepared import BucketStatements
 from tenantry.tokens import Token, parse_lsn
 from tenantry.watchdog import Shuttable
@@ -130,6 +131,11 @@ class Truthful(psycopg.BaseConnection[Any]):
         return None if self.call is None else self.call.receipt
 
     @property
+    def pooled(self) -> bool:
+        """Whether a pooler stands between this process and the server."""
+        return self.backend is None
+
+    @property
     def outdated(self) -> bool:
         """Whether the shard has gone on to a newer timeline since the server was asked."""
         return 0 < self.timeline < self.place.watch.state.timeline
@@ -162,6 +168,17 @@ class Truthful(psycopg.BaseConnection[Any]):
         # A pooler tells a process id of its own making, and deals sessions out anew.
         self.backend = (int(pid), started) if int(pid) == self.pgconn.backend_pid else None
         self.place.admit(self.node_label, self.system, self.timeline)
+
+    def settle(self) -> PQGen[None]:
+        """Ask a new connection's server who it is, and prepare nothing that would not be kept.
+
+        :raises Unavailable: when it may not serve here
+        """
+        yield from self._who()
+        if self.pooled and self.prepare_threshold is not None:
+            kept = yield from keeps_statements(self.pgconn)
+            if not kept:
+                self._statements.prepare_threshold = None
 
     def _begin(self, prelude: bytes, schema: str) -> PQGen[Answers]:
         """Open a routed transaction by one message; give the first row of each of its results."""

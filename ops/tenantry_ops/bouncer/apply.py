@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tenantry_ops.bouncer.change import Plan, decide, read_lying
-from tenantry_ops.bouncer.check import check_ini
+from tenantry_ops.bouncer.change import Plan, decide
 from tenantry_ops.bouncer.diff import Effect, entry_effects
 from tenantry_ops.bouncer.files import locked, put_files
-from tenantry_ops.bouncer.hba import hba_problems
+from tenantry_ops.bouncer.inspection import problems
+from tenantry_ops.bouncer.lying import read_ini, read_lying
 from tenantry_ops.bouncer.pause import paused
-from tenantry_ops.bouncer.place import put_in_force
+from tenantry_ops.bouncer.place import put_in_force, read_back
 from tenantry_ops.bouncer.render import HBA
-from tenantry_ops.bouncer.rules import Problem
 from tenantry_schema.errors import InvalidConfig
 
 if TYPE_CHECKING:
@@ -21,12 +20,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tenantry_ops.bouncer.console import Console
-    from tenantry_ops.bouncer.ini import Ini
     from tenantry_ops.bouncer.merge import Edited
     from tenantry_ops.bouncer.pooler import Pooler
     from tenantry_ops.bouncer.readback import Mismatch, Row
     from tenantry_ops.bouncer.render import Rendering
-    from tenantry_ops.bouncer.versions import Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +50,24 @@ def plan_for(
     return plan
 
 
-def problems(ini: Ini, hba: str, version: Version) -> list[Problem]:
-    """Return what PgBouncer would misread, in its configuration and in its HBA file."""
-    lines = (
-        Problem(f"{HBA}, line {number}", problem, "correct the line")
-        for number, problem in hba_problems(hba, version)
-    )
-    return [*check_ini(ini, version), *lines]
-
-
 def write(directory: Path, plan: Plan) -> None:
     """Put the files of a PgBouncer that does not run yet in place."""
     with locked(directory):
         put_files(directory, plan.files)
 
 
-def apply(
+def running(pooler: Pooler) -> list[Mismatch]:
+    """Return where a PgBouncer runs otherwise than the file in its folder says.
+
+    :raises BouncerError: when it does not answer
+    """
+    if pooler.directory is None:
+        raise InvalidConfig("what runs is compared on the machine where PgBouncer's files lie")
+    with pooler.open() as console:
+        return read_back(console, read_ini(pooler.directory))
+
+
+def apply_plan(
     pooler: Pooler, plan: Plan, *, patience: Patience | None = None, disconnect: bool = False
 ) -> list[Mismatch]:
     """Bring a plan into force; return what waits for a restart.

@@ -15,23 +15,19 @@ import psycopg
 from psycopg import sql
 
 from tenantry.conninfo import primary_conninfo
-from tenantry_ops.bouncer.files import read_file
+from tenantry_ops.bouncer.lying import read_userlist
 from tenantry_ops.bouncer.render import AUTH_ROLE, CONSOLE_USER, USERLIST
-from tenantry_ops.bouncer.userlist import parse_userlist
 from tenantry_ops.fleet.secrets import passfile_text, verifiers
 from tenantry_schema.errors import InvalidConfig, ShardUnavailable
 from tenantry_schema.roles import make_role
 from tenantry_schema.sql import load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tenantry.map import Shard
     from tenantry_schema.query import Statement
-
-#: The console's password, as libpq wants it.
-PASSFILE = "console.passfile"
 
 _FRAME = """
 CREATE SCHEMA IF NOT EXISTS {schema};
@@ -73,6 +69,20 @@ def auth_statements(database: str, verifier: str) -> list[Statement]:
     ]
 
 
+def auth_scripts(
+    shards: Sequence[Shard], given: Mapping[str, Any], password: str
+) -> Iterator[tuple[str, str]]:
+    """Yield each shard's name and the SQL that a superuser runs there; no password is in it.
+
+    :param given: the parsed conninfo of whoever may connect
+    """
+    for shard in shards:
+        with primary_connection(shard, given) as conn:
+            statements = _statements(conn, password)
+            body = ";\n".join(it.as_string(conn) for it in statements)
+            yield shard.name, f"BEGIN;\n{body};\nCOMMIT;\n"
+
+
 def install_auth(shards: Sequence[Shard], given: Mapping[str, Any], password: str) -> None:
     """Make the role and the function on every shard's primary; replicas have them from there.
 
@@ -81,10 +91,23 @@ def install_auth(shards: Sequence[Shard], given: Mapping[str, Any], password: st
     :raises ShardUnavailable: naming the shard that cannot be reached
     """
     for shard in shards:
-        with superuser_connection(shard, given) as conn:
-            verifier = verifiers(conn, {AUTH_ROLE: password})[AUTH_ROLE]
-            for statement in auth_statements(conn.info.dbname, verifier):
+        with primary_connection(shard, given) as conn:
+            for statement in _statements(conn, password):
                 conn.execute(statement)
+
+
+def auth_password(directory: Path) -> str:
+    """Return the password of the role that PgBouncer asks with.
+
+    :raises InvalidConfig: when none was made yet
+    """
+    held = read_userlist(directory)
+    if AUTH_ROLE not in held:
+        raise InvalidConfig(
+            f"{directory / USERLIST} has no user {AUTH_ROLE}: write the files first, with "
+            "`tenantry bouncer render`"
+        )
+    return held[AUTH_ROLE]
 
 
 def shared_verifiers(
@@ -97,7 +120,7 @@ def shared_verifiers(
     """
     found: dict[str, set[str | None]] = {user: set() for user in users}
     for shard in shards:
-        with superuser_connection(shard, given) as conn:
+        with primary_connection(shard, given) as conn:
             told: dict[str, str | None] = dict(conn.execute(_VERIFIERS, (list(users),)).fetchall())
         for user in users:
             found[user].add(told.get(user))
@@ -111,7 +134,7 @@ def shared_verifiers(
     return {user: str(next(iter(secret))) for user, secret in found.items()}
 
 
-def superuser_connection(
+def primary_connection(
     shard: Shard, given: Mapping[str, Any]
 ) -> psycopg.Connection[tuple[Any, ...]]:
     """Connect to a shard's primary directly.
@@ -125,12 +148,6 @@ def superuser_connection(
             f"the primary of shard {shard.name!r} cannot be reached as {given.get('user')!r} "
             f"({(str(error).splitlines() or ['no reason was given'])[0]})"
         ) from error
-
-
-def held_secrets(directory: Path | None) -> dict[str, str]:
-    """Return what the ``userlist.txt`` of a folder holds; nothing when there is none."""
-    text = None if directory is None else read_file(directory / USERLIST)
-    return {} if text is None else parse_userlist(text.decode())
 
 
 def completed_secrets(
@@ -148,3 +165,8 @@ def completed_secrets(
         return {**made, CONSOLE_USER: held[CONSOLE_USER]}, None
     password = {CONSOLE_USER: secrets.token_urlsafe(32)}
     return {**made, **verifiers(conn, password)}, passfile_text(password).encode()
+
+
+def _statements(conn: psycopg.Connection[Any], password: str) -> list[Statement]:
+    verifier = verifiers(conn, {AUTH_ROLE: password})[AUTH_ROLE]
+    return auth_statements(conn.info.dbname, verifier)

@@ -1,4 +1,4 @@
-"""What to put in place: decided from what lies there, what was written last, and what is wanted."""
+"""What to put in place: from what lies there, what was written last, and what is wanted. Pure."""
 
 from __future__ import annotations
 
@@ -6,25 +6,18 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tenantry_ops.bouncer.auth import PASSFILE
 from tenantry_ops.bouncer.connstr import parse_pairs, render_pairs
 from tenantry_ops.bouncer.diff import Change, changes, lines_changed, users_changed
-from tenantry_ops.bouncer.files import read_file
 from tenantry_ops.bouncer.ini import DATABASES, Ini, parse_ini, render_ini
 from tenantry_ops.bouncer.merge import Edit, Edited, edits, merge
-from tenantry_ops.bouncer.pooler import there
-from tenantry_ops.bouncer.render import HBA, HEAD, INI, USERLIST, Rendering
-from tenantry_ops.bouncer.userlist import parse_userlist, render_userlist
+from tenantry_ops.bouncer.render import HBA, HEAD, INI, PASSFILE, USERLIST, WRITTEN, Rendering
+from tenantry_ops.bouncer.userlist import render_userlist
 from tenantry_schema.errors import InvalidConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from tenantry_ops.bouncer.versions import Version
-
-#: What was written last, to tell what was changed by hand since.
-WRITTEN = ".tenantry-written.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +51,7 @@ class Plan:
 def decide(
     lying: Lying, rendering: Rendering, policy: Edited, passfile: bytes | None = None
 ) -> Plan:
-    """Decide what to put in place: pure.
+    """Decide what to put in place.
 
     :raises InvalidConfig: when something was changed by hand, and the policy is to refuse that
     """
@@ -94,48 +87,12 @@ def _hba(lying: Lying, wanted: str, policy: Edited) -> str:
     return str(lying.hba) if policy is Edited.KEEP else wanted
 
 
-def read_lying(directory: Path) -> Lying:
-    """Read what lies in a folder.
-
-    :raises InvalidConfig: when PgBouncer could not read it
-    """
-    ini, hba, userlist = (read_file(directory / it) for it in (INI, HBA, USERLIST))
-    return Lying(
-        Ini() if ini is None else there(directory),
-        None if hba is None else hba.decode(),
-        {} if userlist is None else parse_userlist(userlist.decode()),
-        read_written(directory),
-    )
-
-
-def read_written(directory: Path) -> dict[str, str]:
-    """Return file name -> what was written last, or nothing."""
-    text = read_file(directory / WRITTEN)
-    try:
-        return {} if text is None else dict(json.loads(text))
-    except ValueError as error:
-        raise InvalidConfig(f"{directory / WRITTEN} is damaged: remove it") from error
-
-
-def pointed(
-    directory: Path, targets: Mapping[str, tuple[str, int]]
-) -> tuple[dict[str, bytes], Ini]:
-    """Return the files in which entries lead to other servers, and the configuration among them.
+def point(ini: Ini, targets: Mapping[str, tuple[str, int]]) -> Ini:
+    """Let entries lead to other servers.
 
     :param targets: entry -> host and port
     :raises InvalidConfig: when there is no such entry
     """
-    ini = _pointed(there(directory), targets)
-    written = read_written(directory)
-    if INI in written:
-        # Otherwise the new target would count as changed by hand.
-        base = _pointed(parse_ini(written[INI]), targets)
-        written[INI] = render_ini(base, head=HEAD)
-    files = {WRITTEN: json.dumps(written).encode(), INI: render_ini(ini, head=HEAD).encode()}
-    return files, ini
-
-
-def _pointed(ini: Ini, targets: Mapping[str, tuple[str, int]]) -> Ini:
     sections = ini.sections()
     for name, (host, port) in targets.items():
         if name not in sections[DATABASES]:
@@ -145,3 +102,19 @@ def _pointed(ini: Ini, targets: Mapping[str, tuple[str, int]]) -> Ini:
         pairs = parse_pairs(sections[DATABASES][name])
         sections[DATABASES][name] = render_pairs({**pairs, "host": host, "port": port})
     return Ini.of(sections)
+
+
+def pointed(
+    ini: Ini, written: Mapping[str, str], targets: Mapping[str, tuple[str, int]]
+) -> tuple[dict[str, bytes], Ini]:
+    """Return the files in which entries lead to other servers, and the configuration among them.
+
+    :param written: file name -> what was written last
+    """
+    now = point(ini, targets)
+    base = dict(written)
+    if INI in base:
+        # Otherwise the new target would count as changed by hand.
+        base[INI] = render_ini(point(parse_ini(base[INI]), targets), head=HEAD)
+    files = {WRITTEN: json.dumps(base).encode(), INI: render_ini(now, head=HEAD).encode()}
+    return files, now

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from tenantry_ops.bouncer.ini import DATABASES
 from tenantry_schema.errors import InvalidConfig
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./:-]+\Z")
 _PAIR = re.compile(r" *([^= ]+) *= *(?:'((?:[^']|'')*)'(?= |\Z)|([^' ][^ ]*))")
 
 #: Keys whose values are never shown, and what stands in their place.
-_SECRET = frozenset({"password"})
+_SECRET = frozenset({"password", "auth_ldap_options"})
 HIDDEN = "***"
 
 
@@ -65,6 +66,15 @@ def shown_pairs(text: str) -> str:
         return "(cannot be read)"
     hidden = {key: HIDDEN if key in _SECRET else value for key, value in pairs.items()}
     return render_pairs(hidden)
+
+
+def shown_value(section: str, key: str, value: str | None) -> str | None:
+    """Return any value of the configuration for people: without secrets."""
+    if value is None:
+        return None
+    if section == DATABASES:
+        return shown_pairs(value)
+    return HIDDEN if key in _SECRET else value
 
 
 def _quoted(key: str, value: str) -> str:

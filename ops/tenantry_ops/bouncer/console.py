@@ -35,7 +35,7 @@ class Console:
     """
 
     def __init__(self, conninfo: str) -> None:
-        given = {"connect_timeout": _PATIENCE_S, **parse(conninfo), "dbname": MAIN}
+        given = {"connect_timeout": _PATIENCE_S, **parse(conninfo, "--console"), "dbname": MAIN}
         self.where = shown(given)
         try:
             self.conn: psycopg.Connection[Row] = psycopg.connect(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from tenantry_ops.bouncer.connstr import HIDDEN, parse_pairs, shown_pairs
+from tenantry_ops.bouncer.connstr import HIDDEN, parse_pairs, shown_value
 from tenantry_ops.bouncer.ini import DATABASES, MAIN, Ini
 from tenantry_ops.bouncer.table import keys_of
 from tenantry_ops.bouncer.versions import TAKES_FORCED_USER, Version
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from tenantry_ops.bouncer.readback import Row
 
 _TARGET = ("host", "port", "dbname")
-_HIDDEN_KEYS = frozenset({"auth_ldap_options"})
 
 
 class Effect(StrEnum):
@@ -43,8 +42,8 @@ class Change(NamedTuple):
         return {
             "section": self.section,
             "key": self.key,
-            "before": _shown(self.section, self.key, self.before),
-            "after": _shown(self.section, self.key, self.after),
+            "before": shown_value(self.section, self.key, self.before),
+            "after": shown_value(self.section, self.key, self.after),
             "in force": str(self.effect),
         }
 
@@ -121,14 +120,6 @@ def _pairs_effect(was: Mapping[str, str], now: Mapping[str, str], version: Versi
 def _pairs_of(row: Row) -> dict[str, str]:
     columns = {"host": "host", "port": "port", "dbname": "database", "user": "force_user"}
     return {key: str(row[it]) for key, it in columns.items() if row[it] is not None}
-
-
-def _shown(section: str, key: str, value: str | None) -> str | None:
-    if value is None:
-        return None
-    if section == DATABASES:
-        return shown_pairs(value)
-    return HIDDEN if key in _HIDDEN_KEYS else value
 
 
 def lines_changed(file: str, before: str | None, after: str) -> Iterator[Change]:

@@ -74,8 +74,10 @@ class Key:
 
     def same(self, one: str | None, other: str | None) -> bool:
         """Say whether two values mean the same, such as 0777 and 511."""
-        if one is None or other is None or self.problem(one) or self.problem(other):
-            return (one or "") == (other or "")
+        blank = "0" if self.kind is Kind.INT else ""
+        one, other = one or blank, other or blank
+        if self.problem(one) or self.problem(other):
+            return one == other
         if self.kind is Kind.INT:
             return _number(one) == _number(other)
         if self.kind is Kind.SECONDS:

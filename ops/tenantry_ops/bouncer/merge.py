@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from tenantry_ops.bouncer.connstr import shown_value
 from tenantry_ops.bouncer.ini import Ini
 from tenantry_schema.errors import InvalidConfig
 
@@ -31,6 +32,15 @@ class Edit(NamedTuple):
     key: str
     base: str | None
     there: str | None
+
+    def shown(self) -> dict[str, str | None]:
+        """Return the edit for people: without secrets."""
+        return {
+            "section": self.section,
+            "key": self.key,
+            "written": shown_value(self.section, self.key, self.base),
+            "there": shown_value(self.section, self.key, self.there),
+        }
 
 
 def edits(base: Ini, there: Ini) -> Iterator[Edit]:

@@ -33,10 +33,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tenantry_ops.bouncer.change import pointed
+from tenantry_ops.bouncer.lying import read_ini, read_written
 from tenantry_ops.bouncer.pausing import begin_pause, resume_all
 from tenantry_ops.bouncer.place import put_in_force
 from tenantry_ops.bouncer.watchdog import Watchdog
-from tenantry_schema.errors import BouncerError, InvalidConfig, PauseTimeout
+from tenantry_schema.errors import BouncerError, InvalidConfig, OperationInProgress, PauseTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -110,7 +111,10 @@ class Paused:
 
     def _point(self, pooler: Pooler) -> None:
         if pooler.directory is not None:
-            self._force(pooler, *pointed(pooler.directory, self._pointed))
+            self._force(
+                pooler,
+                *pointed(read_ini(pooler.directory), read_written(pooler.directory), self._pointed),
+            )
             return
         with pooler.open() as console:
             console.reload()
@@ -144,15 +148,46 @@ def paused(
     :raises PauseTimeout: when the databases did not come to rest, or the block took longer
     :raises BouncerError: when a console does not answer, or the changes could not be put in force
     """
-    dog = Watchdog.start([it.console for it in poolers], databases, deadline + lease)
+    dog = _begin(poolers, databases, deadline, lease)
     try:
-        begin_pause(poolers, databases, deadline)
         window = Paused(poolers, databases, time.monotonic() + lease - _MARGIN_S)
         yield window
         window.finish()
         window.check()
     finally:
         _resume(dog, poolers, databases)
+
+
+def pause_for(
+    poolers: Sequence[Pooler], databases: Sequence[str], *, deadline: float, lease: float
+) -> None:
+    """Pause databases and return; they are resumed by somebody else, or at the end of the lease.
+
+    :raises PauseTimeout: when the databases did not come to rest
+    :raises BouncerError: when a console does not answer
+    """
+    dog = _begin(poolers, databases, deadline, lease)
+    try:
+        dog.hold()
+    except BaseException:
+        _resume(dog, poolers, databases)
+        raise
+
+
+def _begin(
+    poolers: Sequence[Pooler], databases: Sequence[str], deadline: float, lease: float
+) -> Watchdog:
+    dog = Watchdog.start([it.console for it in poolers], databases, deadline + lease)
+    try:
+        begin_pause(poolers, databases, deadline)
+    except OperationInProgress:
+        # Somebody else's pause is not ours to end.
+        dog.dismiss()
+        raise
+    except BaseException:
+        _resume(dog, poolers, databases)
+        raise
+    return dog
 
 
 def _resume(dog: Watchdog, poolers: Sequence[Pooler], databases: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ import psycopg
 from psycopg.pq import ExecStatus
 
 from tenantry_ops.bouncer.console import Console, command
-from tenantry_schema.errors import BouncerError, PauseTimeout
+from tenantry_schema.errors import BouncerError, OperationInProgress, PauseTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +32,10 @@ def begin_pause(poolers: Sequence[Pooler], databases: Sequence[str], deadline: f
     :param deadline: seconds until the last transaction must have ended
     :raises PauseTimeout: when one had not; everything is resumed then
     :raises BouncerError: when a console does not answer, or has no such database; likewise
+    :raises OperationInProgress: when somebody else has paused one of them; nothing is resumed then
     """
     until = time.monotonic() + deadline
+    _refuse_paused(poolers, databases)
     try:
         with ExitStack() as stack:
             # The connections stay open until everything is resumed, or paused.
@@ -78,6 +80,17 @@ def resume_all(
             "resume` once PgBouncer answers"
         )
     return resumed
+
+
+def _refuse_paused(poolers: Sequence[Pooler], databases: Sequence[str]) -> None:
+    for pooler in poolers:
+        with pooler.open() as console:
+            already = sorted(set(console.paused()) & set(databases))
+            if already:
+                raise OperationInProgress(
+                    f"{', '.join(already)} at {console.where} is paused by somebody else: wait, or "
+                    "run `tenantry bouncer resume` if nobody needs that any more"
+                )
 
 
 def _send(conn: psycopg.Connection[Any], statement: str) -> None:

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Self
 
 from psycopg.conninfo import make_conninfo
 
-from tenantry_ops.bouncer.auth import PASSFILE
+from tenantry.conninfo import parse
 from tenantry_ops.bouncer.console import Console
-from tenantry_ops.bouncer.files import read_file
-from tenantry_ops.bouncer.ini import MAIN, Ini, parse_ini
-from tenantry_ops.bouncer.render import CONSOLE_USER, INI
+from tenantry_ops.bouncer.ini import MAIN
+from tenantry_ops.bouncer.lying import read_ini
+from tenantry_ops.bouncer.render import CONSOLE_USER, INI, PASSFILE
 from tenantry_schema.errors import InvalidConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_EVERYWHERE = frozenset({"*", "0.0.0.0"})  # noqa: S104  compared, not listened on
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +37,15 @@ class Pooler:
 
         :raises InvalidConfig: when there are none, or PgBouncer could not read them
         """
-        main = there(directory).section(MAIN)
-        host = main.get("unix_socket_dir") or main.get("listen_addr", "").split(",")[0]
+        main = read_ini(directory).section(MAIN)
+        host = main.get("unix_socket_dir") or main.get("listen_addr", "").split(",")[0].strip()
         if not host:
             raise InvalidConfig(
                 f"{directory / INI} gives neither unix_socket_dir nor listen_addr: name the "
                 "console with --console"
             )
         conninfo = make_conninfo(
-            host=host,
+            host="127.0.0.1" if host in _EVERYWHERE else host,
             port=main.get("listen_port", "6432"),
             user=CONSOLE_USER,
             dbname=MAIN,
@@ -51,22 +53,11 @@ class Pooler:
         )
         return cls(conninfo, directory)
 
+    @property
+    def port(self) -> int:
+        """The port of its console, and of its databases."""
+        return int(parse(self.console).get("port") or 5432)
+
     def open(self) -> Console:
         """Connect to the console."""
         return Console(self.console)
-
-
-def there(directory: Path) -> Ini:
-    """Read the configuration that lies in a folder.
-
-    :raises InvalidConfig: when there is none, or PgBouncer could not read it
-    """
-    text = read_file(directory / INI)
-    if text is None:
-        raise InvalidConfig(
-            f"there is no {INI} in {directory}: write one with `tenantry bouncer render`"
-        )
-    found = parse_ini(text.decode(errors="surrogateescape"))
-    if found.fault is not None:
-        raise InvalidConfig(f"{directory / INI}, line {found.fault.line}: {found.fault.problem}")
-    return found

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 INI = "pgbouncer.ini"
 USERLIST = "userlist.txt"
 HBA = "pgbouncer_hba.conf"
+#: The console's password, as libpq wants it.
+PASSFILE = "console.passfile"
+#: What was written last, to tell what was changed by hand since.
+WRITTEN = ".tenantry-written.json"
 
 #: Who asks servers for verifiers, and who uses the console; the latter is no role of Postgres.
 AUTH_ROLE = "tenantry_bouncer"
@@ -87,7 +91,7 @@ def render(
     :raises InvalidConfig: when entries or sizes cannot be
     """
     sizes = size(facts.nodes, settings, facts.routers)
-    entries = _entries(facts.nodes, sizes)
+    entries = _entries(facts.nodes, sizes, settings)
     tls = _client_tls(settings)
     main = {**_main(settings, sizes, version, directory), **_tls(settings, tls), **settings.extra}
     hba = render_hba(
@@ -102,13 +106,17 @@ def render(
     return Rendering(version, ini, hba, dict(secrets), owned, sizes)
 
 
-def _entries(nodes: tuple[NodeFacts, ...], sizes: Sizes) -> dict[str, str]:
+def _entries(
+    nodes: tuple[NodeFacts, ...], sizes: Sizes, settings: BouncerSettings
+) -> dict[str, str]:
     wanted = [
         (name, node, guard)
         for node in nodes
         for name, guard in ((node.shard, True), (node.name, False))
         if node.primary or not guard
     ]
+    # In each entry: the console would ask for strangers' verifiers, too, and 1.18 waits for ever.
+    asking = {"auth_user": AUTH_ROLE} if settings.auth == "query" else {}
     entries: dict[str, str] = {}
     for name, node, guard in wanted:
         if name in entries or name == MAIN:
@@ -116,11 +124,12 @@ def _entries(nodes: tuple[NodeFacts, ...], sizes: Sizes) -> dict[str, str]:
                 f"two entries would be named {name!r}, or one like PgBouncer's own console: rename "
                 "the node or the shard in the catalog"
             )
-        entries[name] = _entry(node, sizes.caps[node.name, guard], guard=guard)
+        more = {"connect_query": ONLY_PRIMARY} if guard else {}
+        entries[name] = _entry(node, sizes.caps[node.name, guard], {**asking, **more})
     return entries
 
 
-def _entry(node: NodeFacts, cap: int, *, guard: bool) -> str:
+def _entry(node: NodeFacts, cap: int, more: Mapping[str, str]) -> str:
     if "," in node.host:
         raise InvalidConfig(
             f"node {node.name}: PgBouncer takes turns among the hosts of a list, so an entry names "
@@ -132,9 +141,8 @@ def _entry(node: NodeFacts, cap: int, *, guard: bool) -> str:
         "dbname": node.dbname,
         "pool_size": cap,
         "max_db_connections": cap,
+        **more,
     }
-    if guard:
-        pairs["connect_query"] = ONLY_PRIMARY
     return render_pairs(pairs)
 
 
@@ -167,7 +175,7 @@ def _main(
         "ignore_startup_parameters": "extra_float_digits",
     }
     if settings.auth == "query":
-        made |= {"auth_user": AUTH_ROLE, "auth_query": AUTH_QUERY}
+        made["auth_query"] = AUTH_QUERY
     if version.minor >= KEEPS_PREPARED.minor:
         made["max_prepared_statements"] = "200"
     elif version.minor == KEEPS_PREPARED.minor - 1:

@@ -12,11 +12,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from tenantry_ops.bouncer.connstr import parse_pairs
+from tenantry_ops.bouncer.ini import DATABASES, MAIN
 from tenantry_schema.errors import InvalidConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tenantry_ops.bouncer.ini import Ini
     from tenantry_ops.bouncer.nodes import NodeFacts
     from tenantry_ops.bouncer.settings import BouncerSettings
 
@@ -78,6 +81,19 @@ def size(nodes: Sequence[NodeFacts], settings: BouncerSettings, seen_routers: in
     how = f"{clients} clients + {sum(caps.values())} connections x {users} users + {OWN_FDS} own"
     steps.append(Step("file descriptors (LimitNOFILE)", how, fds))
     return Sizes(caps, clients, fds, tuple(steps))
+
+
+def needed_fds(ini: Ini, users: int) -> int:
+    """Return how many file descriptors a configuration may need, as PgBouncer reckons at its start.
+
+    :param users: how many users its ``userlist.txt`` has
+    """
+    main = ini.section(MAIN)
+    pools = 0
+    for value in ini.section(DATABASES).values():
+        pool = int(parse_pairs(value).get("pool_size", main.get("default_pool_size", "20")))
+        pools += pool * users
+    return int(main.get("max_client_conn", "100")) + pools + OWN_FDS
 
 
 def _part(node: NodeFacts, settings: BouncerSettings, databases: int, steps: list[Step]) -> int:

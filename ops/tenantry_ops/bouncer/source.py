@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from tenantry.conninfo import parse, primary_conninfo
-from tenantry_ops.bouncer.auth import PASSFILE, completed_secrets, held_secrets, shared_verifiers
+from tenantry_ops.bouncer.auth import completed_secrets, shared_verifiers
 from tenantry_ops.bouncer.facts import gather
+from tenantry_ops.bouncer.lying import read_userlist
 from tenantry_ops.bouncer.pooler import Pooler
-from tenantry_ops.bouncer.render import INI, Rendering, render
+from tenantry_ops.bouncer.render import INI, PASSFILE, Rendering, render
 from tenantry_ops.bouncer.versions import Version, parse_version
 from tenantry_ops.cluster import read_places
 from tenantry_schema.errors import BouncerError, InvalidConfig
@@ -67,7 +68,7 @@ def want(
         primary_conninfo(source.given, source.shards[0].nodes, "tenantry-bouncer")
     ) as conn:
         own, passfile = completed_secrets(
-            held_secrets(directory), conn, passfile_there=(directory / PASSFILE).exists()
+            read_userlist(directory), conn, passfile_there=(directory / PASSFILE).exists()
         )
     secrets = own
     if settings.auth == "userlist":

@@ -62,6 +62,11 @@ COMMANDS: dict[str, Lazy] = {
     ),
     "tenants": Lazy("tenantry_ops.cli.tenants", "app", "Create, list and find tenants."),
     "agents": Lazy("tenantry_ops.cli.agents", "app", "Mint agent ids, and say where they lead."),
+    "bouncer": Lazy(
+        "tenantry_ops.cli.bouncer",
+        "app",
+        "Write, check and steer the PgBouncers in front of a fleet.",
+    ),
     "map": Lazy("tenantry_ops.cli.maps", "app", "Show where buckets are placed."),
     "load": Lazy(
         "tenantry_ops.cli.load",

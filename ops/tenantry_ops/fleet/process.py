@@ -46,14 +46,21 @@ class Server:
     @property
     def pid(self) -> int | None:
         """The postmaster's process id, or None when it does not run."""
-        try:
-            lines = (self.data_dir / "postmaster.pid").read_text().splitlines()
-            pid = int(lines[0])
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (OSError, ValueError, IndexError):
-            return None
-        # A number that was given to somebody else meanwhile is not ours to signal.
-        return pid if str(self.data_dir).encode() in command else None
+        return running_pid(self.data_dir / "postmaster.pid", str(self.data_dir))
+
+
+def running_pid(pidfile: Path, mark: str) -> int | None:
+    """Return the process that a pid file names, or None when it does not run.
+
+    :param mark: what its command line holds
+    """
+    try:
+        pid = int(pidfile.read_text().splitlines()[0])
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError, IndexError):
+        return None
+    # A number that was given to somebody else meanwhile is not ours to signal.
+    return pid if mark.encode() in command else None
 
 
 def start(
@@ -73,15 +80,26 @@ def start(
     }
     for name, value in settings.items():
         command += ["-c", f"{name}={value}"]
+    return spawn(command, server.log, identity, tied=tied)
+
+
+def spawn(
+    command: list[str], log: Path, identity: Identity, *, tied: bool, end: str = "INT"
+) -> subprocess.Popen[bytes]:
+    """Start a server's program as its user, with its output in a log.
+
+    :param tied: end it when the calling thread ends, however that ends
+    :param end: the signal that ends it then
+    """
     setpriv = shutil.which("setpriv")
     if tied and setpriv is not None:
-        command = [setpriv, "--pdeathsig", "INT", "--", *command]
-    with server.log.open("ab") as log:
-        identity.own(server.log)
+        command = [setpriv, "--pdeathsig", end, "--", *command]
+    with log.open("ab") as output:
+        identity.own(log)
         return subprocess.Popen(  # noqa: S603
             command,
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=output,
             stderr=subprocess.STDOUT,
             cwd="/",
             start_new_session=True,

@@ -9,12 +9,12 @@ from fix_rendering import rendered
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantry_ops.bouncer.change import WRITTEN, Lying, decide
+from tenantry_ops.bouncer.change import Lying, decide
 from tenantry_ops.bouncer.diff import Effect, changes, entry_effects
 from tenantry_ops.bouncer.ini import Ini, parse_ini
 from tenantry_ops.bouncer.merge import Edited, edits, merge
 from tenantry_ops.bouncer.readback import compare
-from tenantry_ops.bouncer.render import HBA, INI, USERLIST
+from tenantry_ops.bouncer.render import HBA, INI, USERLIST, WRITTEN
 from tenantry_ops.bouncer.status import database_row
 from tenantry_ops.bouncer.userlist import parse_userlist
 from tenantry_ops.bouncer.versions import Version

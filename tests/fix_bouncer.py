@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
+import threading
+
+import psycopg
 import pytest
 
 from tenantry_ops.bouncer.embedded import Embedded
+from tenantry_ops.bouncer.render import PASSFILE, USERLIST
 from tenantry_ops.bouncer.source import find_program, installed_version
 from tenantry_schema.naming import APP, OPERATOR, READ
 
@@ -36,6 +42,23 @@ def bouncer(laid_out, program):
     child.wait()
 
 
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def own(bouncer, program):
+    """Another PgBouncer of the same fleet, for a test that changes it."""
+    made = Embedded(bouncer.fleet, bouncer.fleet.directory / f"bouncer-{next(_numbers)}")
+    made.directory.mkdir()
+    # All poolers of a fleet ask with one password.
+    shutil.copy(bouncer.directory / USERLIST, made.directory)
+    shutil.copy(bouncer.directory / PASSFILE, made.directory)
+    child = made.up(program=program, settings={"kept_direct": 100})
+    yield made
+    made.discard()
+    child.wait()
+
+
 @pytest.fixture(scope="session")
 def pooler(bouncer) -> str:
     """Where it is, as routers are told."""
@@ -50,3 +73,63 @@ def _through_bouncer(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TENANTRY_POOLER", request.getfixturevalue("pooler"))
         yield
+
+
+def connected(own, entry, connect_timeout=20):
+    primary = own.fleet.shards[0].primary
+    conninfo = own.fleet.conninfo(primary, user=APP, dbname=entry)
+    return psycopg.connect(
+        conninfo,
+        port=own.pooler.port,
+        autocommit=True,
+        prepare_threshold=None,
+        connect_timeout=connect_timeout,
+    )
+
+
+class Load:
+    """Clients that ask again and again which server they are on."""
+
+    def __init__(self, own, entry, threads=4):
+        self.own, self.entry = own, entry
+        self.errors = []
+        self.seen = []
+        self.changed = threading.Condition()
+        self.stopped = False
+        self.threads = [threading.Thread(target=self.run) for _ in range(threads)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc):
+        self.stopped = True
+        for thread in self.threads:
+            thread.join()
+
+    def run(self):
+        try:
+            with connected(self.own, self.entry) as conn:
+                while not self.stopped:
+                    (name,) = conn.execute("SELECT current_setting('cluster_name')").fetchone()
+                    with self.changed:
+                        self.seen.append(name)
+                        self.changed.notify_all()
+        except psycopg.Error as error:
+            with self.changed:
+                self.errors.append(error)
+                self.changed.notify_all()
+
+    def wait_for(self, name, times=20):
+        with self.changed:
+            done = self.changed.wait_for(
+                lambda: self.errors or self.seen.count(name) >= times, timeout=30
+            )
+        assert done
+        assert self.errors == []
+
+    def check_order(self, old, new):
+        # A client may note an old answer after another has noted a new one, but not many.
+        late = self.seen[self.seen.index(new) :].count(old)
+        assert late <= len(self.threads)

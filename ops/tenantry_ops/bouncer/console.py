@@ -35,11 +35,11 @@ class Console:
     """
 
     def __init__(self, conninfo: str) -> None:
-        given = {"connect_timeout": _PATIENCE_S, **parse(conninfo, "--console"), "dbname": MAIN}
-        self.where = shown(given)
+        complete = console_conninfo(conninfo)
+        self.where = shown(parse(complete))
         try:
             self.conn: psycopg.Connection[Row] = psycopg.connect(
-                make_conninfo(**given),
+                complete,
                 autocommit=True,
                 prepare_threshold=None,
                 row_factory=dict_row,
@@ -95,6 +95,12 @@ class Console:
             raise BouncerError(
                 f"the console at {self.where} refused {statement!r}: {_first_line(error)}"
             ) from error
+
+
+def console_conninfo(conninfo: str) -> str:
+    """Return a conninfo that leads to a console, and does not wait for ever."""
+    given = parse(conninfo, "--console")
+    return make_conninfo(**{"connect_timeout": _PATIENCE_S, **given, "dbname": MAIN})
 
 
 def command(verb: LiteralString, database: str) -> Any:

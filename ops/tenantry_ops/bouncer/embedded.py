@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import time
+import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,8 @@ class Embedded:
     ) -> subprocess.Popen[bytes] | None:
         """Write its files and start it, unless it runs; return the process that was started.
 
+        What was changed by hand in them is kept.
+
         :param tied: end it when the calling thread ends, however that ends
         :param settings: more settings than where it listens
         :raises BouncerError: when it does not start
@@ -159,21 +162,24 @@ class Embedded:
     def _make_folder(self, settings: Mapping[str, Any]) -> None:
         self.directory.mkdir(mode=0o700, exist_ok=True)
         self.fleet.identity.own(self.directory)
-        if not (self.directory / FILE).exists():
-            chosen = {
-                "listen_port": _free_port(),
-                "unix_socket_dir": self.fleet.state.sockets,
-                "logfile": "",
-                "pidfile": str(self.directory / PIDFILE),
-                **settings,
-            }
-            (self.directory / FILE).write_bytes(tomli_w.dumps(chosen).encode())
+        file = self.directory / FILE
+        chosen: dict[str, Any] = {
+            "listen_port": _free_port(),
+            "logfile": "",
+            "pidfile": str(self.directory / PIDFILE),
+            **settings,
+        }
+        if file.exists():
+            chosen = tomllib.loads(file.read_text())
+        # The servers' sockets may lie elsewhere than when it was made.
+        chosen["unix_socket_dir"] = self.fleet.state.sockets
+        file.write_bytes(tomli_w.dumps(chosen).encode())
 
     def _write(self, version: Version) -> Sizes:
         source = self._source()
         settings = read_settings(self.directory, {})
         rendering, passfile = want(source, settings, version=version, directory=self.directory)
-        plan = plan_for(self.directory, rendering, Edited.REFUSE, passfile)
+        plan = plan_for(self.directory, rendering, Edited.KEEP, passfile)
         write(self.directory, plan)
         if source.superuser is not None:
             install_auth(source.shards, source.superuser, rendering.userlist[AUTH_ROLE])

@@ -34,10 +34,10 @@ from typing import TYPE_CHECKING
 
 from tenantry_ops.bouncer.change import pointed
 from tenantry_ops.bouncer.lying import read_ini, read_written
-from tenantry_ops.bouncer.pausing import begin_pause, resume_all
+from tenantry_ops.bouncer.pausing import begin_pause, refuse_paused, resume_all
 from tenantry_ops.bouncer.place import put_in_force
 from tenantry_ops.bouncer.watchdog import Watchdog
-from tenantry_schema.errors import BouncerError, InvalidConfig, OperationInProgress, PauseTimeout
+from tenantry_schema.errors import BouncerError, InvalidConfig, PauseTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -146,6 +146,7 @@ def paused(
     :param deadline: seconds in which the last transaction must end
     :param lease: seconds, from then on, after which clients go on whatever the block does
     :raises PauseTimeout: when the databases did not come to rest, or the block took longer
+    :raises OperationInProgress: when somebody else has paused one of them
     :raises BouncerError: when a console does not answer, or the changes could not be put in force
     """
     dog = _begin(poolers, databases, deadline, lease)
@@ -177,13 +178,10 @@ def pause_for(
 def _begin(
     poolers: Sequence[Pooler], databases: Sequence[str], deadline: float, lease: float
 ) -> Watchdog:
+    refuse_paused(poolers, databases)
     dog = Watchdog.start([it.console for it in poolers], databases, deadline + lease)
     try:
         begin_pause(poolers, databases, deadline)
-    except OperationInProgress:
-        # Somebody else's pause is not ours to end.
-        dog.dismiss()
-        raise
     except BaseException:
         _resume(dog, poolers, databases)
         raise

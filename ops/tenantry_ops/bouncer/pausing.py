@@ -26,16 +26,30 @@ if TYPE_CHECKING:
 _BUSY = ("sv_active", "sv_active_cancel", "sv_being_canceled")
 
 
+def refuse_paused(poolers: Sequence[Pooler], databases: Sequence[str]) -> None:
+    """Make sure that nobody else has paused any of the databases: that pause is not ours to end.
+
+    :raises OperationInProgress: when somebody has
+    :raises BouncerError: when a console does not answer
+    """
+    for pooler in poolers:
+        with pooler.open() as console:
+            already = sorted(set(console.paused()) & set(databases))
+            if already:
+                raise OperationInProgress(
+                    f"{', '.join(already)} at {console.where} is paused by somebody else: wait, or "
+                    "run `tenantry bouncer resume` if nobody needs that any more"
+                )
+
+
 def begin_pause(poolers: Sequence[Pooler], databases: Sequence[str], deadline: float) -> None:
     """Pause databases of all poolers, or none.
 
     :param deadline: seconds until the last transaction must have ended
     :raises PauseTimeout: when one had not; everything is resumed then
     :raises BouncerError: when a console does not answer, or has no such database; likewise
-    :raises OperationInProgress: when somebody else has paused one of them; nothing is resumed then
     """
     until = time.monotonic() + deadline
-    _refuse_paused(poolers, databases)
     try:
         with ExitStack() as stack:
             # The connections stay open until everything is resumed, or paused.
@@ -80,17 +94,6 @@ def resume_all(
             "resume` once PgBouncer answers"
         )
     return resumed
-
-
-def _refuse_paused(poolers: Sequence[Pooler], databases: Sequence[str]) -> None:
-    for pooler in poolers:
-        with pooler.open() as console:
-            already = sorted(set(console.paused()) & set(databases))
-            if already:
-                raise OperationInProgress(
-                    f"{', '.join(already)} at {console.where} is paused by somebody else: wait, or "
-                    "run `tenantry bouncer resume` if nobody needs that any more"
-                )
 
 
 def _send(conn: psycopg.Connection[Any], statement: str) -> None:

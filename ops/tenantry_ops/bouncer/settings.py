@@ -139,7 +139,9 @@ def read_settings(directory: Path | None, given: dict[str, Any]) -> BouncerSetti
 
 
 def parse_settings(given: list[str]) -> dict[str, Any]:
-    """Read ``NAME=VALUE`` of the command line; a value is TOML, or else text.
+    """Read ``NAME=VALUE`` of the command line; lists, tables and quoted texts are TOML.
+
+    Numbers stay text until the setting is known: version 1.20 is not 1.2.
 
     :raises InvalidConfig: for what is no ``NAME=VALUE``
     """
@@ -148,8 +150,10 @@ def parse_settings(given: list[str]) -> dict[str, Any]:
         name, separator, value = pair.partition("=")
         if not separator or not name.isidentifier():
             raise InvalidConfig(f"--set takes NAME=VALUE, not {pair!r:.80}")
-        try:
-            found[name] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            found[name] = value
+        found[name] = value
+        if value.startswith(("[", "{", '"', "'")):
+            try:
+                found[name] = tomllib.loads(f"value = {value}")["value"]
+            except tomllib.TOMLDecodeError as error:
+                raise InvalidConfig(f"--set {name}: the value is no TOML: {error}") from error
     return found

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from tenantry_ops.bouncer.embedded import Embedded
 from tenantry_ops.cli.output import DEFAULT_DIRECTORY, AsJson, Directory, errors, print_rows
 from tenantry_ops.fleet import Fleet
 
@@ -20,6 +21,9 @@ def up(
     replicas: Annotated[int, typer.Option(help="Replicas of each shard.")] = 1,
     profile: Annotated[str, typer.Option(help="fast or durable.")] = "fast",
     pg_bin: Annotated[Path | None, typer.Option(help="Folder of server programs.")] = None,
+    bouncer: Annotated[
+        bool, typer.Option("--bouncer", help="Start the installed PgBouncer before it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Start a fleet, or what of it does not run."""
@@ -32,15 +36,17 @@ def up(
         tied=False,
         progress=lambda message: errors.print(f"[dim]{message}[/]"),
     )
-    print_rows(fleet.status(), as_json=as_json)
+    if bouncer:
+        Embedded.of(fleet).up(tied=False)
+    print_rows(_rows(fleet), as_json=as_json)
 
 
 @app.command()
 def status(directory: Directory = None, as_json: AsJson = False) -> None:
     """Ask every server who it is; exit with 1 when one does not answer."""
-    found = Fleet.load(directory or DEFAULT_DIRECTORY).status()
+    found = _rows(Fleet.load(directory or DEFAULT_DIRECTORY))
     print_rows(found, as_json=as_json)
-    if any(row["role"] not in {"primary", "replica"} for row in found):
+    if any(row["role"] in {"down", "not answering"} for row in found):
         raise typer.Exit(1)
 
 
@@ -51,7 +57,15 @@ def down(
 ) -> None:
     """Stop every server of a fleet."""
     fleet = Fleet.load(directory or DEFAULT_DIRECTORY)
+    bouncer = Embedded.of(fleet)
     if remove:
+        bouncer.discard()
         fleet.discard()
     else:
+        bouncer.down()
         fleet.down()
+
+
+def _rows(fleet: Fleet) -> list[dict[str, Any]]:
+    bouncer = Embedded.of(fleet)
+    return [*fleet.status(), *([bouncer.status()] if bouncer.directory.exists() else [])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from uuid import uuid4
 
 import psycopg
@@ -12,6 +13,7 @@ from fix_router import make_tenant
 
 from tenantry import AsyncRouter, Router
 from tenantry.errors import InvalidConfig, Unavailable
+from tenantry.map import Node
 from tenantry_ops.bouncer.versions import KEEPS_PREPARED
 from tenantry_schema.naming import APP, SHARD_DATABASE
 
@@ -64,19 +66,15 @@ def test_a_pooler_is_seen(pooled, laid_out, bouncer, tenant):
             assert conn.pooled is (direct.settings.pooler is not None)
 
 
-def test_a_pooler_is_seen_where_the_catalog_names_it(bouncer, laid_out):
+def test_a_pooler_is_seen_where_the_catalog_names_it(bouncer, laid_out, tenant):
     """Nothing says that a node is a PgBouncer; its answers do."""
-    conninfo = f"host={laid_out.state.sockets} port={bouncer.pooler.port} dbname=shard-1 user={APP}"
-    from tenantry.connection import RoutedConnection
-    from tenantry.pools import Failures
-
-    with RoutedConnection.connect(
-        f"{conninfo} passfile={laid_out.passfile} target_session_attrs=read-write",
-        failures=Failures(),
-        kept=10,
-        autocommit=True,
-    ) as conn:
-        assert conn.pooled
+    with Router(laid_out.catalog_conninfo()) as router:
+        shard = router.map.shards[router.where(tenant=tenant).shard]
+        node = Node(shard.name, laid_out.state.sockets, bouncer.pooler.port, shard.name)
+        router.map.shards[shard.id] = replace(shard, nodes=(node,))
+        with router.connection(tenant=tenant) as conn:
+            assert conn.pooled
+            assert conn.execute(READ, (tenant,)).fetchall() == [(tenant,)]
 
 
 def test_nothing_leaks_between_tenants(pooled, laid_out, one_server):

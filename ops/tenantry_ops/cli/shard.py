@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tenantry.conninfo import parse
+from tenantry_ops.bouncer import Pooler
+from tenantry_ops.bouncer.embedded import Embedded
 from tenantry_ops.cli.output import (
     DEFAULT_DIRECTORY,
     AsJson,
@@ -25,14 +28,13 @@ from tenantry_ops.failover.ask import ask_shard
 from tenantry_ops.failover.certify import certify as certify_shard
 from tenantry_ops.failover.durability import declare
 from tenantry_ops.failover.listing import rows_of
+from tenantry_ops.failover.pooled import BouncerGate
 from tenantry_ops.failover.record import read_records
 from tenantry_ops.failover.survival import survives
 from tenantry_ops.failover.switching import MOST_LAG
 from tenantry_ops.fleet import Fleet
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tenantry_ops.failover import Outcome
 
 app = typer.Typer(
@@ -47,6 +49,17 @@ Hook = Annotated[
         metavar="CMD",
         help="Command that makes a server of yours a replica; told by TENANTRY_NODE, "
         "TENANTRY_HOST, TENANTRY_PORT, TENANTRY_PRIMARY, …_PRIMARY_HOST, …_PRIMARY_PORT.",
+    ),
+]
+
+
+Bouncers = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--bouncer",
+        metavar="DIR",
+        help="Folder of a PgBouncer in front of the shard; may be repeated. Default: the embedded "
+        "fleet's, if it runs.",
     ),
 ]
 
@@ -79,6 +92,7 @@ def switchover(
     name: Name,
     to: Annotated[str, typer.Option(help="Node that becomes primary.")],
     hook: Hook = None,
+    bouncers: Bouncers = None,
     max_lag: Annotated[int, typer.Option(min=0, help="Bytes it may be behind.")] = MOST_LAG,
     pause: Annotated[float, typer.Option(min=0.1, help="Seconds to hold clients back.")] = 10.0,
     catalog: Catalog = None,
@@ -91,6 +105,7 @@ def switchover(
         name,
         to,
         hands=_hands(catalog, directory),
+        gates=_gates(name, bouncers, catalog, directory),
         hook=hook,
         most_lag=max_lag,
         pause_s=pause,
@@ -115,6 +130,7 @@ def failover(
         bool, typer.Option(help="The old primary was made sure to be stopped.")
     ] = False,
     hook: Hook = None,
+    bouncers: Bouncers = None,
     catalog: Catalog = None,
     directory: Directory = None,
     as_json: AsJson = False,
@@ -127,6 +143,7 @@ def failover(
         accept=accept,
         fenced=fenced,
         hands=_hands(catalog, directory),
+        gates=_gates(name, bouncers, catalog, directory),
         hook=hook,
         progress=_tell,
     )
@@ -171,12 +188,27 @@ def durability(
 
 def _hands(catalog: str | None, directory: Path | None) -> Hands:
     """Return hands for the servers of the embedded fleet that is meant, if one is."""
-    if catalog is not None and directory is None:
-        return NoHands()
+    fleet = _fleet(catalog, directory)
+    return NoHands() if fleet is None else FleetHands(fleet)
+
+
+def _gates(
+    shard: str, bouncers: list[Path] | None, catalog: str | None, directory: Path | None
+) -> list[BouncerGate]:
+    """Return the PgBouncers that are named, or the embedded fleet's if it runs."""
+    poolers = [Pooler.at(it) for it in bouncers or ()]
+    fleet = _fleet(catalog, directory)
+    if bouncers is None and fleet is not None:
+        embedded = Embedded.of(fleet)
+        poolers = [] if embedded.pid is None else [embedded.pooler]
+    return [BouncerGate(poolers, shard)] if poolers else []
+
+
+def _fleet(catalog: str | None, directory: Path | None) -> Fleet | None:
     place = directory or DEFAULT_DIRECTORY
-    if not (place / "fleet.toml").exists():
-        return NoHands()
-    return FleetHands(Fleet.load(place))
+    if (catalog is not None and directory is None) or not (place / "fleet.toml").exists():
+        return None
+    return Fleet.load(place)
 
 
 def _tell(message: str) -> None:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psycopg
-from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool
 
 from tenantry.catalog import load_map
 from tenantry.conninfo import parse, primary_conninfo
@@ -16,8 +14,6 @@ from tenantry_ops.locking import connect
 from tenantry_schema.errors import CatalogUnavailable
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
     from tenantry.map import Map
 
 
@@ -37,13 +33,6 @@ class FleetPlaces:
     map: Map
     models: str | None
     shards: tuple[ShardPlace, ...]
-
-
-def engine_of(conninfo: str) -> Engine:
-    """Return an engine whose connections are direct and end with their use."""
-    return create_engine(
-        "postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo), poolclass=NullPool
-    )
 
 
 def read_places(catalog: str) -> FleetPlaces:

@@ -1,8 +1,14 @@
-"""Route a multi-tenant service's work over ordinary Postgres."""
+"""Route a multi-tenant service's work over ordinary Postgres.
+
+The doors bring SQLAlchemy and the settings' validation with them, which takes half a second: they
+are imported when they are first named, so that a program which only reads the map does not wait.
+"""
 
 from __future__ import annotations
 
-from tenantry.aio import AsyncRouter
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from tenantry.errors import (
     AlreadyDone,
     BucketMoved,
@@ -28,9 +34,12 @@ from tenantry.ids import mint_agent_id
 from tenantry.outcome import Outcome
 from tenantry.reads import AtLeast, Fresh, Stale
 from tenantry.receipt import Receipt
-from tenantry.router import Router
 from tenantry.tokens import Token
 from tenantry_schema.query import Query, Work
+
+if TYPE_CHECKING:
+    from tenantry.aio import AsyncRouter
+    from tenantry.router import Router
 
 __all__ = [
     "AlreadyDone",
@@ -64,3 +73,13 @@ __all__ = [
     "Work",
     "mint_agent_id",
 ]
+
+_DOORS = {"AsyncRouter": "tenantry.aio", "Router": "tenantry.router"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a door."""
+    if name not in _DOORS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    door = globals()[name] = getattr(import_module(_DOORS[name]), name)
+    return door

@@ -1,8 +1,9 @@
-"""Names that the parts agree on: schemas, roles, settings, buckets, time partitions."""
+"""Names that the parts agree on: schemas, roles, settings, histories, buckets, time partitions."""
 
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,6 +32,14 @@ OPERATION_KEYS = "operation_keys"
 
 #: The column of the parents that says which bucket a row lives in.
 BUCKET_COLUMN = "bucket"
+
+
+class History(StrEnum):
+    """Which database a history of migrations is for."""
+
+    CATALOG = "catalog"
+    SHARD = "shard"
+
 
 _BUCKET = re.compile(r"bucket_(\d{4,10})(?:_g([1-9]\d*))?\Z")
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from tenantry_ops import migrate as migrating
 from tenantry_ops.cli.output import AsJson, Catalog, Directory, catalog_of, errors, print_rows
+from tenantry_ops.migrate import migrate as migrate_fleet
 
 
 def migrate(
@@ -19,16 +19,12 @@ def migrate(
     as_json: AsJson = False,
 ) -> None:
     """Upgrade the catalog, then one shard, then the others; running again resumes."""
-    where = catalog_of(catalog, directory)
-    migrating.migrate(
-        where,
+    reached = migrate_fleet(
+        catalog_of(catalog, directory),
         revision=revision,
         jobs=jobs,
         patience=patience,
         progress=lambda name: errors.print(f"[dim]{name}[/]"),
     )
-    state = migrating.schema_state(where)
-    rows = [
-        {"database": name, "revision": ", ".join(found)} for name, found in state.revisions.items()
-    ]
+    rows = [{"database": name, "revision": ", ".join(found)} for name, found in reached.items()]
     print_rows(rows, as_json=as_json)

@@ -17,7 +17,7 @@ from tenantry_ops.cli.output import (
     print_json,
     print_rows,
 )
-from tenantry_ops.migrate import write_fleet_revision
+from tenantry_ops.migrate.revision import write_fleet_revision
 from tenantry_ops.structure import schema_diff
 
 app = typer.Typer(

@@ -13,7 +13,7 @@ from tenantry_ops.cluster import read_places
 from tenantry_ops.failover.ask import ask_shard, settled
 from tenantry_ops.failover.record import read_records
 from tenantry_ops.locking import connect
-from tenantry_ops.migrate import SchemaState, schema_state
+from tenantry_ops.migrate.state import SchemaState, schema_state
 from tenantry_schema.naming import APP, OPERATOR, OWNER, READ
 from tenantry_schema.sql import load
 

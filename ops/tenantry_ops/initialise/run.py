@@ -20,13 +20,13 @@ from tenantry.conninfo import parse, primary_conninfo
 from tenantry.drive import drive
 from tenantry_ops.initialise.shard import ShardJob, lay_out
 from tenantry_ops.locking import connect, operation
-from tenantry_ops.migrate.process import Target, upgrade_database
+from tenantry_ops.migrate import Target, Upgrades
 from tenantry_ops.models import layout_of
 from tenantry_schema.errors import AlreadyExists, MigrationFailed, ShardUnavailable
-from tenantry_schema.migrations import History
+from tenantry_schema.naming import History
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tenantry.map import Shard
     from tenantry_ops.initialise.plan import InitPlan
@@ -66,16 +66,18 @@ def initialise(
     :raises InvalidSchema: when the models cannot be laid out
     """
     layout = layout_of(plan.models)
-    with operation(plan.catalog, "init", "fleet") as begun:
+    with Upgrades() as upgrades, operation(plan.catalog, "init", "fleet") as begun:
         complete = _look(plan, if_missing=if_missing)
         if complete is not None:
             return complete
-        upgrade_database(Target("catalog", History.CATALOG, plan.catalog))
+        upgrades.upgrade(Target("catalog", History.CATALOG, plan.catalog))
         begun()
         progress("catalog")
         with connect(plan.catalog) as conn:
             fleet_id = _begin(conn, plan)
-            _make_shards(plan, fleet_id, layout, progress, jobs)
+            make = partial(_make_shard, plan=plan, upgrades=upgrades, progress=progress)
+            with ThreadPoolExecutor(min(jobs, len(plan.shards))) as pool:
+                list(pool.map(make, _jobs(plan, fleet_id, layout)))
             with conn.transaction():
                 drive(
                     conn,
@@ -141,40 +143,34 @@ def _begin(conn: psycopg.Connection[tuple[object, ...]], plan: InitPlan) -> UUID
     return fleet_id
 
 
-def _make_shards(
-    plan: InitPlan,
-    fleet_id: UUID,
-    layout: Layout,
-    progress: Callable[[str], None],
-    jobs: int,
-) -> None:
-    given = parse(plan.catalog)
+def _jobs(plan: InitPlan, fleet_id: UUID, layout: Layout) -> Iterator[ShardJob]:
     ranges = equal_ranges(plan.buckets)
     now = datetime.now(UTC)
-
-    def make(shard: Shard) -> None:
-        conninfo = primary_conninfo(given, shard.nodes, "tenantry-init")
-        upgrade_database(Target(shard.name, History.SHARD, conninfo, plan.models))
-        progress(f"shard {shard.name}")
+    for shard in plan.shards:
         mine = [bucket for bucket, home in enumerate(plan.placement) if home == shard.id]
-        job = ShardJob(shard, fleet_id, layout, mine, ranges, now)
-        try:
-            with psycopg.connect(conninfo, autocommit=True) as conn:
-                lay_out(conn, job, partial(_tell, progress))
-        except psycopg.OperationalError as error:
-            raise ShardUnavailable(
-                f"shard {shard.name!r} went away during init ({str(error).strip()}): run "
-                "`tenantry init` again, it goes on where it stopped"
-            ) from error
-        except psycopg.Error as error:
-            raise MigrationFailed(
-                f"shard {shard.name!r} cannot be laid out ({str(error).splitlines()[0]}): mend the "
-                "reason and run `tenantry init` again, it goes on where it stopped"
-            ) from error
+        yield ShardJob(shard, fleet_id, layout, mine, ranges, now)
 
-    with ThreadPoolExecutor(min(jobs, len(plan.shards))) as pool:
-        for _ in pool.map(make, plan.shards):
-            pass
+
+def _make_shard(
+    job: ShardJob, *, plan: InitPlan, upgrades: Upgrades, progress: Callable[[str], None]
+) -> None:
+    name = job.shard.name
+    conninfo = primary_conninfo(parse(plan.catalog), job.shard.nodes, "tenantry-init")
+    upgrades.upgrade(Target(name, History.SHARD, conninfo, plan.models))
+    progress(f"shard {name}")
+    try:
+        with psycopg.connect(conninfo, autocommit=True) as conn:
+            lay_out(conn, job, partial(_tell, progress))
+    except psycopg.OperationalError as error:
+        raise ShardUnavailable(
+            f"shard {name!r} went away during init ({str(error).strip()}): run `tenantry init` "
+            "again, it goes on where it stopped"
+        ) from error
+    except psycopg.Error as error:
+        raise MigrationFailed(
+            f"shard {name!r} cannot be laid out ({str(error).splitlines()[0]}): mend the reason "
+            "and run `tenantry init` again, it goes on where it stopped"
+        ) from error
 
 
 def _tell(progress: Callable[[str], None], bucket: int) -> None:

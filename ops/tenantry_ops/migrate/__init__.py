@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from tenantry_ops.migrate.fleet import SchemaState, migrate, schema_state, write_fleet_revision
-from tenantry_ops.migrate.process import Target, upgrade_database
+from tenantry_ops.migrate.fleet import migrate
+from tenantry_ops.migrate.process import Target, Upgrades
 
-__all__ = [
-    "SchemaState",
-    "Target",
-    "migrate",
-    "schema_state",
-    "upgrade_database",
-    "write_fleet_revision",
-]
+__all__ = ["Target", "Upgrades", "migrate"]

@@ -18,13 +18,11 @@ from tenantry.drive import drive
 from tenantry.keys import KeyType, TenantKey, key_text, normalize, shown
 from tenantry_ops.cluster import read_places
 from tenantry_ops.locking import connect
-from tenantry_ops.models import layout_of
 from tenantry_schema.errors import InvalidKey, ShardUnavailable, UnknownTenant
 
 if TYPE_CHECKING:
     from tenantry.map import Map, Placement
     from tenantry_ops.cluster import FleetPlaces
-    from tenantry_schema.layout import Layout
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 _PAGE = """
@@ -55,7 +53,7 @@ def create(catalog: str, name: str, key: str | None = None) -> dict[str, Any]:
         tenant = _key(known, places.map.key_type)
         drive(conn, register_tenant(tenant, name))
     placement = places.map.of_tenant(tenant)
-    if _has_root(layout_of(places.models)):
+    if _has_root(places.models):
         _enter(places, placement, tenant, name)
     return _where(places.map, name, tenant)
 
@@ -91,9 +89,11 @@ def where(catalog: str, given: str) -> dict[str, Any]:
     return _where(held, found["name"], _key(found["tenant"], held.key_type))
 
 
-def _has_root(layout: Layout) -> bool:
+def _has_root(models: str | None) -> bool:
     """Say whether buckets have a table ``tenants`` that a key and a name are enough for."""
-    for rule in layout.bucketed:
+    from tenantry_ops.models import layout_of  # noqa: PLC0415  only a new tenant needs SQLAlchemy
+
+    for rule in layout_of(models).bucketed:
         if rule.name == "tenants":
             columns = {it.name: it for it in rule.table.columns}
             others = [it for name, it in columns.items() if name not in {"tenant_id", "name"}]

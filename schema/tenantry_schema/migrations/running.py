@@ -7,7 +7,6 @@ migrates several databases at once starts a process for each.
 from __future__ import annotations
 
 import os
-from enum import StrEnum
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +19,7 @@ from alembic.script import ScriptDirectory
 from psycopg import sql
 
 from tenantry_schema.errors import InvalidConfig
-from tenantry_schema.naming import ADMIN, OWNER
+from tenantry_schema.naming import ADMIN, OWNER, History
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -28,13 +27,6 @@ if TYPE_CHECKING:
     from tenantry_schema.layout import Layout
 
 VERSION_TABLE = "alembic_version"
-
-
-class History(StrEnum):
-    """Which database a history is for."""
-
-    CATALOG = "catalog"
-    SHARD = "shard"
 
 
 def configured(history: History, connection: Connection | None, layout: Layout) -> Config:

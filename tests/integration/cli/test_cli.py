@@ -20,7 +20,8 @@ from tenantry_ops.doctor import examine, gather_facts
 from tenantry_ops.fleet import Fleet
 from tenantry_ops.initialise import InitPlan, embedded_plan, initialise
 from tenantry_ops.locking import operation
-from tenantry_ops.migrate import migrate, schema_state
+from tenantry_ops.migrate import migrate
+from tenantry_ops.migrate.state import schema_state
 from tenantry_schema.errors import (
     AlreadyExists,
     InvalidConfig,
@@ -94,7 +95,7 @@ def test_migrate_again_changes_nothing(laid_out):
     """Every database is at its head, and one migration runs at a time."""
     catalog = laid_out.catalog_conninfo(OPERATOR)
     assert schema_state(catalog).behind == []
-    assert migrate(catalog) == ["catalog", "shard-1", "shard-2"]
+    assert list(migrate(catalog)) == ["catalog", "shard-1", "shard-2"]
     assert schema_state(catalog).behind == []
     with operation(catalog, "migrate", "fleet"), pytest.raises(OperationInProgress):
         migrate(catalog)

@@ -12,7 +12,7 @@ import sys
 
 from sqlalchemy import event
 
-from tenantry_ops.cluster import engine_of
+from tenantry_ops.engine import engine_of
 from tenantry_ops.models import layout_of
 from tenantry_schema.migrations import History, upgrade
 

@@ -18,7 +18,9 @@ from integration.migrate.own_models import BY_HAND, forget, write
 from tenantry_ops.doctor import examine, gather_facts
 from tenantry_ops.initialise import InitPlan, initialise
 from tenantry_ops.locking import operation
-from tenantry_ops.migrate import migrate, schema_state, write_fleet_revision
+from tenantry_ops.migrate import migrate
+from tenantry_ops.migrate.revision import write_fleet_revision
+from tenantry_ops.migrate.state import schema_state
 from tenantry_ops.structure import schema_diff
 from tenantry_schema.errors import MigrationFailed, OperationInProgress
 
@@ -73,7 +75,7 @@ def test_the_change_reaches_every_bucket(service, revision):
     before = {it.problem for it in examine(gather_facts(service.catalog))}
     assert any("revision 0001_shard" in it for it in before)
     assert schema_diff(service.catalog) != []
-    assert migrate(service.catalog) == ["catalog", "s1"]
+    assert list(migrate(service.catalog)) == ["catalog", "s1"]
     assert schema_diff(service.catalog) == []
     assert schema_state(service.catalog).behind == []
     migrate(service.catalog)

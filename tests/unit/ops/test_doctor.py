@@ -12,7 +12,7 @@ from tenantry.keys import KeyType
 from tenantry.map import Bucket, Map, Node, Shard
 from tenantry_ops.doctor.checks import examine
 from tenantry_ops.doctor.facts import FleetFacts, NodeFacts, RoleFacts, ShardFacts, TableFacts
-from tenantry_ops.migrate import SchemaState
+from tenantry_ops.migrate.state import SchemaState
 
 FLEET = UUID(int=7)
 RANGES = dict(enumerate(equal_ranges(4)))

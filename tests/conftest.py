@@ -5,6 +5,7 @@ pytest_plugins = [
     "fix_blank",
     "fix_router",
     "fix_bouncer",
+    "fix_cli",
     "fix_compose",
     "fix_processes",
     "fix_failover",

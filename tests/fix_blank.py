@@ -1,19 +1,18 @@
-"""Empty databases on the session's servers, for a fleet of their own."""
+"""Databases of their own on the session's servers: empty, or copies of a finished fleet's."""
 
 from __future__ import annotations
 
 import itertools
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import psycopg
 import pytest
-from psycopg import sql
+from fix_fleet import new_database
 
 from tenantry.map import Node, Shard
-from tenantry_ops.initialise import InitPlan
-from tenantry_schema.naming import OPERATOR, OWNER
-from tenantry_schema.roles import database_statements
+from tenantry_ops.initialise import InitPlan, initialise
+from tenantry_schema.naming import OPERATOR
 
 _numbers = itertools.count()
 
@@ -25,6 +24,7 @@ class Blank:
     catalog: str
     shards: tuple[Shard, ...]
     conninfos: tuple[str, ...]
+    names: tuple[str, ...]
 
     def plan(self, buckets=8, **changed):
         return InitPlan(
@@ -34,17 +34,34 @@ class Blank:
 
 @pytest.fixture
 def blank(fleet):
+    """Three empty databases."""
     with ExitStack() as stack:
         yield make_blank(fleet, stack)
 
 
-def make_blank(fleet, stack):
+@pytest.fixture(scope="session")
+def finished(fleet):
+    """A fleet of two buckets that nobody touches: what `ready` is copied from."""
+    with ExitStack() as stack:
+        made = make_blank(fleet, stack)
+        initialise(made.plan(2))
+        yield made
+
+
+@pytest.fixture
+def ready(fleet, finished):
+    """A fleet of two buckets, for this test alone."""
+    with ExitStack() as stack:
+        yield make_copy(fleet, stack, finished)
+
+
+def make_blank(fleet, stack, templates=("template1",) * 3):
     first, second = (shard.primary for shard in fleet.shards)
     number = next(_numbers)
-    names = [f"init_{number}_{it}" for it in ("catalog", "one", "two")]
+    names = tuple(f"init_{number}_{it}" for it in ("catalog", "one", "two"))
     servers = (first, first, second)
-    for server, name in zip(servers, names, strict=True):
-        stack.enter_context(_database(fleet, server, name))
+    for server, name, template in zip(servers, names, templates, strict=True):
+        stack.enter_context(new_database(fleet, server, name, template))
     shards = tuple(
         Shard(id_, f"s{id_}", (Node(f"s{id_}-a", server.host, server.port, name),))
         for id_, (server, name) in enumerate(zip(servers[1:], names[1:], strict=True), start=1)
@@ -53,15 +70,14 @@ def make_blank(fleet, stack):
         fleet.conninfo(server, user=OPERATOR, dbname=name)
         for server, name in zip(servers, names, strict=True)
     ]
-    return Blank(conninfos[0], shards, tuple(conninfos[1:]))
+    return Blank(conninfos[0], shards, tuple(conninfos[1:]), names)
 
 
-@contextmanager
-def _database(fleet, server, name):
-    with psycopg.connect(fleet.superuser_conninfo(server), autocommit=True) as conn:
-        target = sql.Identifier(name)
-        conn.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(target, sql.Identifier(OWNER)))
-        for statement in database_statements(name):
-            conn.execute(statement)
-        yield
-        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(target))
+def make_copy(fleet, stack, of):
+    """Copy a finished fleet; its catalog is told where its shards are now."""
+    made = make_blank(fleet, stack, of.names)
+    with psycopg.connect(made.catalog) as conn:
+        conn.execute("SET ROLE tenantry_owner")
+        for before, after in zip(of.names, made.names, strict=True):
+            conn.execute("UPDATE tenantry.nodes SET dbname = %s WHERE dbname = %s", (after, before))
+    return made

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import select
-import tempfile
 from pathlib import Path
 
 import pytest
+from fix_fleet import server_folder
 
 
 @pytest.fixture
 def open_folder():
     """An empty folder that every user may enter, also when root runs the tests."""
-    with tempfile.TemporaryDirectory(prefix="tenantry-test-") as made:
-        Path(made).chmod(0o755)
-        yield Path(made)
+    with server_folder() as made:
+        yield made
 
 
 def until(child, holds):

@@ -36,16 +36,12 @@ def test_every_link_leads_somewhere():
 
 
 @pytest.mark.slow
-def test_the_example_service(tmp_path, monkeypatch, pytestconfig):
+def test_the_example_service(folder, monkeypatch, pytestconfig):
     """Tables of one's own, keyed by a number: declared once, laid out everywhere."""
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.syspath_prepend(ROOT)
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
     from docs.examples import service
 
-    with Fleet.up(tmp_path, replicas=0, pg_bin=pytestconfig.getoption("--pg-bin")) as fleet:
+    with Fleet.up(folder, replicas=0, pg_bin=pytestconfig.getoption("--pg-bin")) as fleet:
         initialise(embedded_plan(fleet, buckets=8, models="docs.examples.service:Base"))
         with Router(fleet.catalog_conninfo()) as router:
             shards = {router.where(tenant=customer).shard for customer in range(20)}
@@ -55,7 +51,6 @@ def test_the_example_service(tmp_path, monkeypatch, pytestconfig):
                 service.write(router, customer, "hello", "again")
             assert all(service.titles(router, it) == ["hello"] for it in range(20))
             assert service.titles(router, 99) == []
-        fleet.discard()
 
 
 def test_keys_of_another_type_are_refused(router):

@@ -14,8 +14,8 @@ def migrate(
     catalog: Catalog = None,
     directory: Directory = None,
     revision: Annotated[str, typer.Option(help="Where the shards' history is to go.")] = "heads",
-    jobs: Annotated[int, typer.Option(help="Shards at once, after the canary.")] = 4,
-    patience: Annotated[float, typer.Option(help="Seconds to try for a lock.")] = 30.0,
+    jobs: Annotated[int, typer.Option(min=1, help="Shards at once, after the canary.")] = 4,
+    patience: Annotated[float, typer.Option(min=0, help="Seconds to try for a lock.")] = 30.0,
     as_json: AsJson = False,
 ) -> None:
     """Upgrade the catalog, then one shard, then the others; running again resumes."""

@@ -59,7 +59,11 @@ def create(catalog: str, name: str, key: str | None = None) -> dict[str, Any]:
 
 
 def page(catalog: str, *, after: str = "", limit: int = 100) -> list[dict[str, Any]]:
-    """Return tenants by name, those behind ``after``."""
+    """Return tenants by name, those behind ``after``.
+
+    :raises InvalidKey: for a NUL character in ``after``
+    """
+    _check_no_nul(after)
     with connect(catalog) as conn:
         rows = conn.execute(_PAGE, (after, limit)).fetchall()
     return [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
@@ -70,8 +74,7 @@ def show(catalog: str, given: str) -> dict[str, Any]:
 
     :raises UnknownTenant: when the directory has none
     """
-    if "\0" in given:
-        raise InvalidKey("a tenant's name has no NUL character")
+    _check_no_nul(given)
     with connect(catalog) as conn:
         row = conn.execute(_ONE, {"given": given}).fetchone()
     if row is None:
@@ -87,6 +90,11 @@ def where(catalog: str, given: str) -> dict[str, Any]:
     found = show(catalog, given)
     held = read_places(catalog).map
     return _where(held, found["name"], _key(found["tenant"], held.key_type))
+
+
+def _check_no_nul(name: str) -> None:
+    if "\0" in name:
+        raise InvalidKey("a tenant's name has no NUL character")
 
 
 def _has_root(models: str | None) -> bool:

@@ -5,26 +5,26 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from contextlib import contextmanager
 
 import psycopg
 import pytest
 
+from tenantry_ops.cluster import read_places
 from tenantry_ops.doctor import examine, gather_facts
 from tenantry_schema.naming import CATALOG_DATABASE, OPERATOR, SHARD_DATABASE
 
 
-def doctor(fleet):
-    ended = subprocess.run(
-        [sys.executable, "-m", "tenantry_ops", "doctor", "--json", "--dir", str(fleet.directory)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Traceback" not in ended.stderr
-    return ended.returncode, json.loads(ended.stdout)
+@pytest.fixture
+def doctor(tenantry, laid_out):
+    """Call the doctor, and return its exit code and what it says."""
+
+    def call():
+        ended = tenantry("doctor", "--json", "--dir", laid_out.directory)
+        assert ended.stderr == ""
+        return ended.returncode, json.loads(ended.stdout)
+
+    return call
 
 
 @contextmanager
@@ -98,36 +98,89 @@ BROKEN = [
         "DROP SCHEMA bucket_0000",
         "2 shards at once",
     ),
+    (
+        1,
+        SHARD_DATABASE,
+        "ALTER TABLE {bucket}.agents NO FORCE ROW LEVEL SECURITY",
+        "ALTER TABLE {bucket}.agents FORCE ROW LEVEL SECURITY",
+        "row-level security",
+    ),
+    (
+        1,
+        SHARD_DATABASE,
+        "REVOKE USAGE ON SCHEMA {bucket} FROM tenantry_app",
+        "GRANT USAGE ON SCHEMA {bucket} TO tenantry_app",
+        "may not be used",
+    ),
+    (
+        1,
+        SHARD_DATABASE,
+        "ALTER SCHEMA {bucket} RENAME TO hidden",
+        "ALTER SCHEMA hidden RENAME TO {bucket}",
+        "is not there",
+    ),
+    (
+        1,
+        SHARD_DATABASE,
+        "GRANT USAGE ON SCHEMA fleet TO tenantry_app",
+        "REVOKE USAGE ON SCHEMA fleet FROM tenantry_app",
+        "may use the parents",
+    ),
+    (
+        1,
+        SHARD_DATABASE,
+        "ALTER ROLE tenantry_app BYPASSRLS",
+        "ALTER ROLE tenantry_app NOBYPASSRLS",
+        "step around",
+    ),
+    (
+        1,
+        SHARD_DATABASE,
+        "ALTER ROLE tenantry_operator SET default_transaction_read_only = on",
+        "ALTER ROLE tenantry_operator RESET default_transaction_read_only",
+        "writable primaries",
+    ),
+    (
+        1,
+        SHARD_DATABASE,
+        "UPDATE tenantry.alembic_version SET version_num = 'older'",
+        "UPDATE tenantry.alembic_version SET version_num = '0001_shard'",
+        "revision older",
+    ),
 ]
 
 
 @pytest.mark.parametrize("case", BROKEN, ids=lambda case: case[-1])
 def test_what_is_broken_is_found(laid_out, case):
-    """Each is named, and is gone once it was mended."""
-    *what, found = case
-    with broken(laid_out, *what):
-        findings = examine(gather_facts(laid_out.catalog_conninfo(OPERATOR)))
-        assert any(found in it.problem for it in findings), findings
+    """Each is named, with what to do next, and is gone once it was mended."""
+    shard, dbname, break_it, mend_it, found = case
+    catalog = laid_out.catalog_conninfo(OPERATOR)
+    bucket = next(it.schema for it in read_places(catalog).map.placements() if it.shard == 2)
+    change, back = (it.replace("{bucket}", bucket) for it in (break_it, mend_it))
+    with broken(laid_out, shard, dbname, change, back):
+        findings = examine(gather_facts(catalog))
+    assert any(found in it.problem for it in findings), findings
+    assert all(it.next for it in findings)
 
 
-def test_a_map_with_a_gap_is_a_finding(laid_out):
+def test_a_map_with_a_gap_is_a_finding(laid_out, doctor):
     """Routers refuse such a map; the doctor says so, with exit code 1."""
     gap = "UPDATE tenantry.buckets SET state = 'retired', retired_at = now() WHERE number = 4"
     mend = "UPDATE tenantry.buckets SET state = 'serving', retired_at = NULL WHERE number = 4"
     with broken(laid_out, 0, CATALOG_DATABASE, gap, mend):
-        code, findings = doctor(laid_out)
+        code, findings = doctor()
     assert code == 1
     assert findings[0]["object"] == "map"
     assert "a gap" in findings[0]["problem"]
 
 
-def test_a_replica_that_died(laid_out):
+def test_a_replica_that_died(laid_out, doctor):
     """One node is named, and its shard still has its primary."""
     (server,) = laid_out.shards[1].replicas
     os.kill(server.pid, signal.SIGKILL)
     laid_out._children[server.name].wait(30)
     try:
-        code, findings = doctor(laid_out)
+        code, findings = doctor()
     finally:
         laid_out.start_server(server)
     assert code == 1
@@ -135,6 +188,8 @@ def test_a_replica_that_died(laid_out):
     assert "does not answer" in findings[0]["problem"]
 
 
-def test_all_is_well_again(laid_out):
-    """Exit code 0 and an empty list."""
-    assert doctor(laid_out) == (0, [])
+def test_all_is_well_again(laid_out, doctor, tenantry):
+    """Exit code 0 and an empty list; people are told what was looked at."""
+    assert doctor() == (0, [])
+    ended = tenantry("doctor", "--dir", laid_out.directory)
+    assert (ended.returncode, ended.stdout.split(":")[0]) == (0, "healthy")

@@ -5,7 +5,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import psycopg
@@ -21,15 +20,6 @@ fleet = Fleet.up(sys.argv[1], shards=1, replicas=0)
 print(fleet.servers[0].pid, flush=True)
 sys.stdin.read()
 """
-
-
-@pytest.fixture
-def folder():
-    with tempfile.TemporaryDirectory(prefix="tenantry-test-") as made:
-        place = Path(made)
-        yield place
-        if (place / "fleet.toml").exists():
-            Fleet.load(place).discard()
 
 
 def test_two_shards_stream_to_their_replicas(fleet):

@@ -29,10 +29,9 @@ Table("notes", without, Column("tenant_id", Text, primary_key=True),
 
 @pytest.fixture
 def service(tmp_path, monkeypatch):
-    """A service's module, importable here and in the processes that migrate."""
+    """A service's module, importable here and so in the processes that migrate."""
     (tmp_path / "service_of_test.py").write_text(SERVICE)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     return "service_of_test"
 
 
@@ -47,47 +46,47 @@ def in_bucket(catalog, made):
         return conn.execute(statement).fetchall()
 
 
-def test_a_tenant_that_was_begun_is_completed(blank):
+def test_a_tenant_that_was_begun_is_completed(ready):
     """Killed between catalog and bucket: the same command again finishes it, whenever it comes."""
-    initialise(blank.plan(2))
     key = uuid4()
-    with psycopg.connect(blank.catalog) as conn:
+    with psycopg.connect(ready.catalog) as conn:
         drive(conn, register_tenant(key, "acme"))
-    made = create(blank.catalog, "acme")
+    made = create(ready.catalog, "acme")
     assert made["tenant"] == str(key)
-    assert in_bucket(blank.catalog, made) == [(str(key), "acme")]
-    assert create(blank.catalog, "acme", str(key)) == made == where(blank.catalog, str(key))
-    assert in_bucket(blank.catalog, made) == [(str(key), "acme")]
+    assert in_bucket(ready.catalog, made) == [(str(key), "acme")]
+    assert create(ready.catalog, "acme", str(key)) == made == where(ready.catalog, str(key))
+    assert in_bucket(ready.catalog, made) == [(str(key), "acme")]
     for name, other in (("acme", str(uuid4())), ("other", str(key))):
         with pytest.raises(AlreadyExists, match="exists already"):
-            create(blank.catalog, name, other)
+            create(ready.catalog, name, other)
     with pytest.raises(UnknownTenant):
-        where(blank.catalog, "other")
+        where(ready.catalog, "other")
 
 
-def test_a_shard_that_is_away_is_named(blank):
+def test_a_shard_that_is_away_is_named(ready):
     """The tenant is in the catalog; once the shard is back, the command completes it."""
-    initialise(blank.plan(1))
-    with psycopg.connect(blank.catalog, autocommit=True) as conn:
+    with psycopg.connect(ready.catalog, autocommit=True) as conn:
         conn.execute("SET ROLE tenantry_owner")
-        ports = "UPDATE tenantry.nodes SET host = %s, port = %s WHERE shard_id = 1"
-        conn.execute(ports, ("127.0.0.1", 1))
-        with pytest.raises(ShardUnavailable, match=r"(?s)'s1' does not answer.*create acme` again"):
-            create(blank.catalog, "acme")
-        node = blank.shards[0].nodes[0]
-        conn.execute(ports, (node.host, node.port))
-    made = create(blank.catalog, "acme")
-    assert in_bucket(blank.catalog, made) == [(made["tenant"], "acme")]
+        conn.execute("UPDATE tenantry.nodes SET host = '127.0.0.1', port = 1")
+        said = r"(?s)'s[12]' does not answer.*create acme` again"
+        with pytest.raises(ShardUnavailable, match=said):
+            create(ready.catalog, "acme")
+        for node in (it for shard in ready.shards for it in shard.nodes):
+            where_it_is = (node.host, node.port, node.dbname)
+            conn.execute(
+                "UPDATE tenantry.nodes SET host = %s, port = %s WHERE dbname = %s", where_it_is
+            )
+    made = create(ready.catalog, "acme")
+    assert in_bucket(ready.catalog, made) == [(made["tenant"], "acme")]
 
 
-def test_pages_of_tenants(blank):
+def test_pages_of_tenants(ready):
     """By name, behind the last one seen; every tenant once."""
-    initialise(blank.plan(2))
     names = [f"t-{number}" for number in range(5)]
     for name in reversed(names):
-        create(blank.catalog, name)
+        create(ready.catalog, name)
     seen = []
-    while rows := page(blank.catalog, after=seen[-1] if seen else "", limit=2):
+    while rows := page(ready.catalog, after=seen[-1] if seen else "", limit=2):
         seen += [row["name"] for row in rows]
     assert seen == names
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +25,7 @@ from tenantry_schema.errors import (
     ShardUnavailable,
 )
 
-CHILD = Path(__file__).with_name("child.py")
+KILLED = Path(__file__).with_name("killed.py")
 SCHEMAS = "SELECT count(*) FROM pg_namespace WHERE starts_with(nspname, 'bucket_')"
 REFUSE = """
 CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -39,44 +37,34 @@ CREATE EVENT TRIGGER refuse ON ddl_command_end EXECUTE FUNCTION refuse()
 ALL = "SELECT count(*) FROM pg_class WHERE relnamespace::regnamespace::text !~ '^(pg_|information)'"
 
 
-def start(plan, statements):
-    """Start an init that kills itself before statement number ``statements``."""
+def kill(plan, *, first, step, most=1000):
+    """Kill inits, each a few statements later, until one comes through."""
     told = {
         "catalog": plan.catalog,
         "buckets": plan.buckets,
-        "statements": statements,
         "shards": [
             (it.id, it.name, [(node.name, node.host, node.port, node.dbname) for node in it.nodes])
             for it in plan.shards
         ],
+        "first": first,
+        "step": step,
+        "most": most,
     }
-    child = subprocess.Popen(
-        [sys.executable, str(CHILD)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+    ended = subprocess.run(
+        [sys.executable, str(KILLED)],
+        input=json.dumps(told),
+        capture_output=True,
         text=True,
+        check=False,
+        timeout=300,
     )
-    child.stdin.write(json.dumps(told))
-    child.stdin.close()
-    return child
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
 
 
 def objects(conninfo):
     with psycopg.connect(conninfo) as conn:
         return conn.execute(ALL).fetchone()[0]
-
-
-def when_free(catalog, action):
-    """Do it once the killed process's sessions have ended on the server."""
-    with psycopg.connect(catalog, autocommit=True) as conn:
-        while True:
-            others = conn.execute(
-                "SELECT count(*) FROM pg_stat_activity "
-                "WHERE datname LIKE 'init\\_%' AND pid <> pg_backend_pid()"
-            ).fetchone()
-            if others == (0,):
-                return action()
 
 
 def check(plan):
@@ -107,21 +95,13 @@ def test_any_number_of_buckets(blank, buckets):
     assert [bucket for _, bucket in rows] == [held.of_tenant(key).bucket for key, _ in rows]
 
 
-def test_a_killed_init_is_resumed(blank):
+@pytest.mark.parametrize(("step", "least"), [(15, 2), pytest.param(2, 12, marks=pytest.mark.slow)])
+def test_a_killed_init_is_resumed(blank, step, least):
     """Killed again and again, each time a little later, it completes one and the same fleet."""
     plan = blank.plan(8)
-    begun = set()
-    killed = 0
-    for statements in itertools.count(12, 5):
-        with start(plan, statements) as child:
-            code = child.wait(60)
-            assert code in {0, -signal.SIGKILL}, child.stderr.read()
-        begun |= when_free(blank.catalog, lambda: fleet_ids(blank))
-        if code == 0:
-            break
-        killed += 1
-    assert killed >= 2
-    assert begun == {read_places(plan.catalog).map.fleet_id}
+    found = kill(plan, first=step, step=step)
+    assert found["killed"] >= least
+    assert found["begun"] == [str(read_places(plan.catalog).map.fleet_id)]
     check(plan)
 
 
@@ -153,11 +133,9 @@ def test_an_init_that_failed_is_resumed(fleet, blank):
 
 def test_an_init_is_resumed_with_its_own_options_only(blank):
     """Other options would leave buckets that nobody serves, and ranges that overlap."""
-    with start(blank.plan(8), 20) as child:
-        assert child.wait(60) == -signal.SIGKILL
-    other = blank.plan(4)
+    assert kill(blank.plan(8), first=20, step=1, most=1)["killed"] == 1
     with pytest.raises(AlreadyExists, match="'buckets': 8"):
-        when_free(blank.catalog, lambda: initialise(other))
+        initialise(blank.plan(4))
     swapped = blank.plan(8, shards=(replace(blank.shards[0], name="other"), blank.shards[1]))
     with pytest.raises(AlreadyExists, match="other options"):
         initialise(swapped)

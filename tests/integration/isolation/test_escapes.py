@@ -190,6 +190,10 @@ def test_views_and_functions_of_the_owner_do_not_open_a_way(laid_out, neighbours
         conn.execute(tenant_prelude(home.schema, str(mine)))
         assert conn.execute("SELECT tenant_id FROM every").fetchall() == [(mine,)]
         assert conn.execute("SELECT tenant_id FROM all_agents()").fetchall() == [(mine,)]
+        conn.commit()
+    with psycopg.connect(laid_out.conninfo(server), autocommit=True) as owner:
+        owner.execute(sql.SQL("DROP VIEW {0}.every").format(place))
+        owner.execute(sql.SQL("DROP FUNCTION {0}.all_agents()").format(place))
 
 
 def test_every_bucket_is_made_with_policies(database):

@@ -50,6 +50,7 @@ def attempt(told, layout, count):
 
 def main():
     told = json.load(sys.stdin)
+    sys.path[:] = told["path"]
     layout = layout_of(told["models"])
     for count in range(1, MOST):
         if attempt(told, layout, count):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg
 import pytest
+from fix_blank import make_blank, make_copy
 from integration.migrate.own_models import BY_HAND, forget, write
 
 from tenantry_ops.doctor import examine, gather_facts
@@ -32,20 +32,33 @@ class Service:
     models: str
 
 
+PACKAGE = "service_that_migrates"
+MODELS = f"{PACKAGE}.models:Base"
+
+
+@pytest.fixture(scope="module")
+def before(fleet, tmp_path_factory):
+    """A fleet of one shard with a service's own models, before they are changed."""
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patched:
+        blank = make_blank(fleet, stack)
+        place = tmp_path_factory.mktemp("before")
+        write(place, PACKAGE, changed=False)
+        patched.syspath_prepend(place)
+        initialise(InitPlan(blank.catalog, blank.shards[:1], 3, MODELS))
+        assert schema_diff(blank.catalog) == []
+        forget(PACKAGE)
+        yield blank
+
+
 @pytest.fixture
-def service(blank, tmp_path, monkeypatch):
-    """A fleet of one shard with a service's own models, which have just been changed."""
-    package = f"service_{uuid4().hex}"
-    write(tmp_path, package, changed=False)
+def service(fleet, before, tmp_path, monkeypatch):
+    """A copy of that fleet, whose models have just been changed."""
+    write(tmp_path, PACKAGE, changed=True)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    models = f"{package}.models:Base"
-    initialise(InitPlan(blank.catalog, blank.shards[:1], 3, models))
-    assert schema_diff(blank.catalog) == []
-    write(tmp_path, package, changed=True)
-    forget(package)
-    yield Service(blank.catalog, blank.conninfos[0], models)
-    forget(package)
+    with ExitStack() as stack:
+        copy = make_copy(fleet, stack, before)
+        yield Service(copy.catalog, copy.conninfos[0], MODELS)
+    forget(PACKAGE)
 
 
 @pytest.fixture
@@ -85,7 +98,7 @@ def test_the_change_reaches_every_bucket(service, revision):
 @pytest.mark.slow
 def test_a_migration_killed_after_every_statement(service, revision):
     """Run again it is completed, wherever it was killed; the killer strikes later every time."""
-    told = {"conninfo": service.shard, "models": service.models}
+    told = {"conninfo": service.shard, "models": service.models, "path": sys.path}
     ended = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("killed.py"))],
         input=json.dumps(told),
@@ -122,7 +135,7 @@ def test_an_index_that_was_left_invalid_is_built_again(service, revision):
         old.execute("LOCK TABLE bucket_0002.notes IN ROW EXCLUSIVE MODE")
         conn.execute("SET ROLE tenantry_owner")
         conn.execute("SET statement_timeout = '300ms'")
-        with contextlib.suppress(psycopg.errors.QueryCanceled):
+        with suppress(psycopg.errors.QueryCanceled):
             conn.execute("CREATE INDEX CONCURRENTLY notes_colour_idx ON bucket_0002.notes (body)")
         invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
         assert conn.execute(invalid).fetchone() == (1,)

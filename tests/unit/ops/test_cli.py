@@ -13,26 +13,34 @@ from tenantry_ops.cli import lazy, output, root
 from tenantry_ops.cli.init import _shard
 from tenantry_schema.errors import InvalidConfig, ShardUnavailable
 
-HEAVY = "import sys; from tenantry_ops.cli import main; print(*sys.modules)"
 CONNINFO = "host=nowhere password=hunter2 nonsense"
 
 
-def call(*arguments, **env):
-    return subprocess.run(
-        [sys.executable, "-m", "tenantry_ops", *arguments],
+def imported(*names):
+    """Return the modules that an interpreter has after importing some."""
+    text = f"import sys, {', '.join(names)}; print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    return set(ended.stdout.split())
+
+
+def test_nobody_waits_for_what_he_does_not_need():
+    """Listing commands needs no driver; reading the map needs neither SQLAlchemy nor Alembic."""
+    heavy = {"sqlalchemy", "alembic", "pydantic"}
+    assert {"psycopg", *heavy} & imported("tenantry_ops.cli") == set()
+    light = ("maps", "tenants", "agents", "migrate", "fleet")
+    assert heavy & imported("tenantry", *(f"tenantry_ops.cli.{it}" for it in light)) == set()
+
+
+def test_as_a_module_in_a_process_of_its_own():
+    """``python -m tenantry_ops`` is the console script."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tenantry_ops", "doctor", "--catalog", CONNINFO],
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": "/usr/bin:/bin", **env},
     )
-
-
-def test_help_imports_no_driver():
-    """Listing the commands costs neither a driver nor SQLAlchemy nor Alembic."""
-    ended = subprocess.run(
-        [sys.executable, "-c", HEAVY], capture_output=True, text=True, check=True
-    )
-    assert {"psycopg", "sqlalchemy", "alembic"} & set(ended.stdout.split()) == set()
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("InvalidConfig: the catalog's conninfo is not readable")
 
 
 @pytest.mark.parametrize("name", lazy.COMMANDS)
@@ -44,25 +52,24 @@ def test_the_list_says_what_the_command_says(name):
     assert lazy.COMMANDS[name].summary == first
 
 
-def test_version_help_and_unknown_commands():
+def test_version_help_and_unknown_commands(tenantry):
     """0 for answers, 2 for a call that cannot be."""
-    assert call("--version").stdout.startswith("tenantry ")
-    listed = call("--help")
+    assert tenantry("--version").stdout.startswith("tenantry ")
+    listed = tenantry("--help")
     assert listed.returncode == 0
     assert all(name in listed.stdout for name in lazy.COMMANDS)
-    unknown = call("dance")
+    unknown = tenantry("dance")
     assert (unknown.returncode, "No such command 'dance'" in unknown.stderr) == (2, True)
 
 
-def test_an_error_is_one_message_and_a_traceback_only_when_asked_for():
-    """``--debug`` or its variable shows where it came from."""
+def test_an_error_is_one_message_and_a_traceback_only_when_asked_for(tenantry, monkeypatch):
+    """``--debug`` or its variable shows where it came from, and no password either."""
     arguments = ("doctor", "--catalog", CONNINFO)
-    quiet = call(*arguments)
-    assert quiet.returncode == 2
-    assert quiet.stderr.startswith("InvalidConfig: the catalog's conninfo is not readable")
-    assert "Traceback" not in quiet.stderr
-    assert "Traceback" in call("--debug", *arguments).stderr
-    assert "Traceback" in call(*arguments, TENANTRY_DEBUG="1").stderr
+    assert "Traceback" not in tenantry(*arguments).stderr
+    told = [tenantry("--debug", *arguments).stderr]
+    monkeypatch.setenv("TENANTRY_DEBUG", "1")
+    told.append(tenantry(*arguments).stderr)
+    assert all("Traceback" in it and "hunter2" not in it for it in told)
 
 
 @pytest.mark.parametrize(
@@ -76,9 +83,9 @@ def test_an_error_is_one_message_and_a_traceback_only_when_asked_for():
         ("map", "show", "--catalog", "host=127.0.0.1 port=1 password=hunter2 dbname=x user=u"),
     ],
 )
-def test_no_secret_is_shown(arguments):
-    """Not in a message, not in a traceback's message."""
-    ended = call(*arguments)
+def test_no_secret_is_shown(tenantry, arguments):
+    """Whatever is wrong with a conninfo, its password is not in the message."""
+    ended = tenantry(*arguments)
     assert ended.returncode in {1, 2}
     assert "hunter2" not in ended.stdout + ended.stderr
     assert "Traceback" not in ended.stderr

@@ -30,6 +30,22 @@ class AsyncRoutedCursor(NotingCursor, psycopg.AsyncCursor[Any]):
     """A cursor of an async routed connection."""
 
 
+class RoutedServerCursor(psycopg.ServerCursor[Any]):
+    """A cursor on the server of a routed connection."""
+
+    def __init__(self, connection: RoutedConnection, name: str, **options: Any) -> None:
+        super().__init__(connection, name, **options)
+        connection.lasting = connection.lasting or options.get("withhold", False)
+
+
+class AsyncRoutedServerCursor(psycopg.AsyncServerCursor[Any]):
+    """A cursor on the server of an async routed connection."""
+
+    def __init__(self, connection: AsyncRoutedConnection, name: str, **options: Any) -> None:
+        super().__init__(connection, name, **options)
+        connection.lasting = connection.lasting or options.get("withhold", False)
+
+
 class RoutedConnection(psycopg.Connection[Any], Truthful):
     """A psycopg connection with a COMMIT that is either acknowledged or an error."""
 
@@ -50,6 +66,7 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
     @classmethod
     def _connect_once(cls, place: Place, kwargs: dict[str, Any]) -> Self:
         conn = super().connect(place.conninfo, cursor_factory=RoutedCursor, **kwargs)
+        conn.server_cursor_factory = RoutedServerCursor
         try:
             conn.prepare_truth(place)
             with conn.lock:
@@ -126,6 +143,7 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
     @classmethod
     async def _connect_once(cls, place: Place, kwargs: dict[str, Any]) -> Self:
         conn = await super().connect(place.conninfo, cursor_factory=AsyncRoutedCursor, **kwargs)
+        conn.server_cursor_factory = AsyncRoutedServerCursor
         try:
             conn.prepare_truth(place)
             async with conn.lock:

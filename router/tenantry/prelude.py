@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 _TENANT = sql.SQL("BEGIN; SET LOCAL search_path = {schema}, {shared}; SET LOCAL {setting} = {key}")
 
-# The agent's own row is visible by its id (policy on `agents`), and tells the tenant that all other
-# policies ask for. No row leaves the setting empty: no rows at all.
+# While no tenant is named the agent's own row is visible by its id (policy on `agents`), and tells
+# the tenant that all other policies ask for. No row leaves the setting empty: no rows at all.
 _AGENT = sql.SQL(
-    "BEGIN; SET LOCAL search_path = {schema}, {shared}; SET LOCAL {agent_setting} = {agent}; "
-    "SELECT set_config({tenant_setting}, "
+    "BEGIN; SET LOCAL search_path = {schema}, {shared}; SET LOCAL {no_tenant} = ''; "
+    "SET LOCAL {agent_setting} = {agent}; SELECT set_config({tenant_setting}, "
     "(SELECT tenant_id::text FROM agents WHERE id = {agent}), true)"
 )
 
@@ -59,6 +59,7 @@ def agent_prelude(schema: str, agent: UUID) -> bytes:
     return _AGENT.format(
         schema=sql.Identifier(schema),
         shared=sql.Identifier(SHARED),
+        no_tenant=_setting(TENANT_SETTING),
         agent_setting=_setting(AGENT_SETTING),
         tenant_setting=sql.Literal(TENANT_SETTING),
         agent=sql.Literal(str(agent)),

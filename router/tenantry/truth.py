@@ -46,6 +46,11 @@ FROM pg_control_system(), pg_stat_get_activity(pg_backend_pid())
 _XID = b"SELECT pg_catalog.pg_current_xact_id_if_assigned()"
 _LSN = b"SELECT pg_catalog.pg_current_wal_insert_lsn()"
 
+# What may outlive its transaction, and would reach the next tenant on the connection. It is taken
+# away in a transaction of its own, in the message that opens the next one.
+_LASTING = frozenset({b"SET", b"DECLARE CURSOR", b"LISTEN"})
+_CLEAN = b"BEGIN; CLOSE ALL; UNLISTEN *; RESET ALL; COMMIT; "
+
 #: The rows of one prelude's results, as text.
 Answers = list[tuple[str, ...]]
 
@@ -60,12 +65,16 @@ class Guarded(Shuttable, Protocol):
 
 
 class NotingCursor:
-    """Mixed into a cursor: lets its connection know that a statement other than a query was run."""
+    """Mixed into a cursor: lets its connection know what was run that is more than a query."""
 
     def _check_results(self, results: list[PGresult]) -> None:
         super()._check_results(results)  # type: ignore[misc]
-        if not (results[-1].command_status or b"").startswith(b"SELECT"):
-            self._conn.wrote = True  # type: ignore[attr-defined]
+        conn: Truthful = self._conn  # type: ignore[attr-defined]
+        for result in results:
+            status = result.command_status or b""
+            if not status.startswith(b"SELECT"):
+                conn.wrote = True
+                conn.lasting = conn.lasting or status in _LASTING
 
 
 class Truthful(psycopg.BaseConnection[Any]):
@@ -81,6 +90,8 @@ class Truthful(psycopg.BaseConnection[Any]):
     call: Call | None = None
     #: Whether the transaction may have written.
     wrote: bool = False
+    #: Whether something may have been left in the session for whoever has the connection next.
+    lasting: bool = False
     #: Whether the caller wants to know where its commit stands, and the answer.
     wants_position: bool = False
     position: int | None = None
@@ -185,6 +196,8 @@ class Truthful(psycopg.BaseConnection[Any]):
         self._check_connection_ok()
         self._statements.schema = schema.encode()
         self.wrote = False
+        if self.lasting:
+            self.lasting, prelude = False, _CLEAN + prelude
         self.pgconn.send_query(prelude)
         return (yield from self._answers())
 

@@ -145,10 +145,12 @@ def policies(schema: str, table: str, key_type: str) -> list[Statement]:
 
 
 def _agent_policy(table: sql.Identifier) -> Statement:
+    """Let an agent's own row be seen by its id, as long as no tenant is named."""
     return sql.SQL(
-        "CREATE POLICY tenantry_agent ON {} FOR SELECT TO {}, {} "
-        "USING (id = nullif(current_setting({}, true), '')::uuid)"
-    ).format(table, *_names(APP, READ), sql.Literal(AGENT_SETTING))
+        "CREATE POLICY tenantry_agent ON {} FOR SELECT TO {}, {} USING ("
+        "id = nullif(current_setting({}, true), '')::uuid "
+        "AND nullif(current_setting({}, true), '') IS NULL)"
+    ).format(table, *_names(APP, READ), sql.Literal(AGENT_SETTING), sql.Literal(TENANT_SETTING))
 
 
 def _owned(table: sql.Identifier) -> Statement:

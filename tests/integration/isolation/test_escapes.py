@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from uuid import uuid4
 
 import psycopg
@@ -11,6 +12,7 @@ from psycopg import sql
 from tenantry import mint_agent_id
 from tenantry.prelude import tenant_prelude
 from tenantry_ops.cluster import read_places
+from tenantry_ops.structure import schema_diff
 from tenantry_schema.layout import Layout, bucket_statements
 from tenantry_schema.models import Base
 from tenantry_schema.naming import OPERATOR
@@ -18,7 +20,11 @@ from tenantry_schema.naming import OPERATOR
 
 @pytest.fixture
 def neighbours(laid_out):
-    """Two tenants of one bucket, each with one agent and one line of history."""
+    return make_neighbours(laid_out)
+
+
+def make_neighbours(laid_out):
+    """Make two tenants of one bucket, each with one agent and one line of history."""
     places = read_places(laid_out.catalog_conninfo(OPERATOR))
     home = next(iter(places.map.placements()))
     place = next(it for it in places.shards if it.id == home.shard)
@@ -88,6 +94,12 @@ def test_no_statement_finds_another_tenants_row(routed, statement, table):
         "DELETE FROM transitions",
         "TRUNCATE agents",
         "COPY agents (tenant_id, id, name) FROM STDIN",
+        "COPY (SELECT 1) TO PROGRAM 'true'",
+        "SELECT pg_read_file('pg_hba.conf')",
+        "SELECT * FROM pg_authid",
+        "SET session_replication_role = replica",
+        "SET SESSION AUTHORIZATION tenantry_owner",
+        "ALTER TABLE agents OWNER TO tenantry_app",
         "SET LOCAL row_security = off; SELECT * FROM agents",
         "SET ROLE tenantry_owner",
         "SET ROLE tenantry_operator",
@@ -173,27 +185,97 @@ def test_readers_read_their_tenant_only_and_write_nothing(laid_out, neighbours):
             conn.execute("DELETE FROM agents")
 
 
-def test_views_and_functions_of_the_owner_do_not_open_a_way(laid_out, neighbours):
-    """A view with security_invoker, and a function as invoker, see the caller's rows only."""
-    home, server, mine, _ = neighbours
+@pytest.mark.parametrize("table", ["tenants", "agents", "transitions"])
+def test_copying_out_gives_ones_own_rows(routed, table):
+    """COPY TO is a query: policies filter it."""
+    conn, home, mine, _ = routed
+    for source in (table, f"{home.schema}.{table}", f"(SELECT * FROM {table})"):
+        with conn.cursor().copy(f"COPY {source} TO STDOUT") as copied:
+            rows = list(copied.rows())
+        # A table that is partitioned by time has no rows of its own.
+        assert {row[0] for row in rows} == ({str(mine)} if rows else set())
+    assert rows
+
+
+VIEWS = {
+    "of the owner": ("tenantry_owner", "", 0),
+    "as the caller": ("tenantry_owner", "WITH (security_invoker)", 1),
+    "with a barrier": ("tenantry_owner", "WITH (security_barrier)", 0),
+}
+FUNCTIONS = {"of the owner": ("SECURITY DEFINER", 0), "as the caller": ("SECURITY INVOKER", 1)}
+
+
+@contextmanager
+def made(laid_out, server, home, owner, *, statement, drop):
+    """Make something in the bucket, as somebody, that the application may use."""
     place = sql.Identifier(home.schema)
-    with psycopg.connect(laid_out.conninfo(server), autocommit=True) as owner:
-        for statement in (
-            "SET check_function_bodies = off",
-            "CREATE OR REPLACE VIEW {0}.every WITH (security_invoker) AS SELECT * FROM {0}.agents",
-            "GRANT SELECT ON {0}.every TO tenantry_app",
-            "CREATE OR REPLACE FUNCTION {0}.all_agents() RETURNS SETOF {0}.agents LANGUAGE sql "
-            "AS 'SELECT * FROM agents'",
-        ):
-            owner.execute(sql.SQL(statement).format(place))
-    with psycopg.connect(laid_out.conninfo(server, user="tenantry_app"), autocommit=True) as conn:
+    with psycopg.connect(laid_out.conninfo(server), autocommit=True) as conn:
+        conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
+        conn.execute("SET check_function_bodies = off")
+        conn.execute(sql.SQL(statement).format(place))
+        try:
+            yield
+        finally:
+            conn.execute(sql.SQL(drop).format(place))
+
+
+@pytest.mark.parametrize("kind", VIEWS)
+def test_views_show_no_foreign_rows(laid_out, neighbours, kind):
+    """The owner's policies let nobody in, so his views show nothing; the caller's show his own."""
+    home, server, mine, _ = neighbours
+    owner, options, seen = VIEWS[kind]
+    statement = (
+        f"CREATE VIEW {{0}}.every {options} AS SELECT * FROM {{0}}.agents; "
+        "GRANT SELECT ON {0}.every TO tenantry_app"
+    )
+    with (
+        made(laid_out, server, home, owner, statement=statement, drop="DROP VIEW {0}.every"),
+        psycopg.connect(laid_out.conninfo(server, user="tenantry_app"), autocommit=True) as conn,
+    ):
         conn.execute(tenant_prelude(home.schema, str(mine)))
-        assert conn.execute("SELECT tenant_id FROM every").fetchall() == [(mine,)]
-        assert conn.execute("SELECT tenant_id FROM all_agents()").fetchall() == [(mine,)]
-        conn.commit()
-    with psycopg.connect(laid_out.conninfo(server), autocommit=True) as owner:
-        owner.execute(sql.SQL("DROP VIEW {0}.every").format(place))
-        owner.execute(sql.SQL("DROP FUNCTION {0}.all_agents()").format(place))
+        rows = conn.execute("SELECT tenant_id FROM every").fetchall()
+    assert rows == [(mine,)] * seen
+
+
+@pytest.mark.parametrize("kind", FUNCTIONS)
+def test_functions_show_no_foreign_rows(laid_out, neighbours, kind):
+    """Whoever a function runs as: row-level security is forced on the owner as well."""
+    home, server, mine, _ = neighbours
+    options, seen = FUNCTIONS[kind]
+    statement = (
+        f"CREATE FUNCTION {{0}}.all_agents() RETURNS SETOF {{0}}.agents LANGUAGE sql {options} "
+        "AS 'SELECT * FROM {0}.agents'"
+    )
+    drop = "DROP FUNCTION {0}.all_agents()"
+    with (
+        made(laid_out, server, home, "tenantry_owner", statement=statement, drop=drop),
+        psycopg.connect(laid_out.conninfo(server, user="tenantry_app"), autocommit=True) as conn,
+    ):
+        conn.execute(tenant_prelude(home.schema, str(mine)))
+        rows = conn.execute("SELECT tenant_id FROM all_agents()").fetchall()
+    assert rows == [(mine,)] * seen
+
+
+def test_a_view_of_an_operator_is_named(laid_out, neighbours):
+    """He reads across tenants, and so would his view: `tenantry schema diff` tells of it."""
+    home, server, _, _ = neighbours
+    statement = "CREATE VIEW {0}.every AS SELECT * FROM {0}.agents"
+    role, drop = "tenantry_operator", "DROP VIEW {0}.every"
+    with made(laid_out, server, home, role, statement=statement, drop=drop):
+        (found,) = schema_diff(laid_out.catalog_conninfo(OPERATOR))
+    assert (found.schema, found.table, found.expected) == (home.schema, "every", None)
+    assert "owner tenantry_operator" in found.found
+
+
+def test_an_agents_id_opens_nothing_once_a_tenant_is_named(routed, laid_out, neighbours):
+    """The setting that finds an agent's tenant does not show a foreign agent to a tenant."""
+    conn, home, mine, other = routed
+    with psycopg.connect(laid_out.conninfo(neighbours[1])) as operator:
+        operator.execute(sql.SQL("SET search_path = {}").format(sql.Identifier(home.schema)))
+        query = "SELECT id FROM agents WHERE tenant_id = %s"
+        ((agent,),) = operator.execute(query, (other,)).fetchall()
+    conn.execute("SELECT set_config('tenantry.agent', %s, true)", (str(agent),))
+    assert conn.execute("SELECT tenant_id FROM agents").fetchall() == [(mine,)]
 
 
 def test_every_bucket_is_made_with_policies(database):

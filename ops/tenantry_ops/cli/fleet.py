@@ -8,7 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from tenantry_ops.bouncer.embedded import Embedded
-from tenantry_ops.cli.output import DEFAULT_DIRECTORY, AsJson, Directory, errors, print_rows
+from tenantry_ops.cli.output import (
+    DEFAULT_DIRECTORY,
+    AsJson,
+    Directory,
+    errors,
+    print_json,
+    print_rows,
+)
 from tenantry_ops.fleet import Fleet
 
 app = typer.Typer(help="Run real Postgres servers without installing any.", no_args_is_help=True)
@@ -53,17 +60,21 @@ def status(directory: Directory = None, as_json: AsJson = False) -> None:
 @app.command()
 def down(
     directory: Directory = None,
-    remove: Annotated[bool, typer.Option(help="Remove the data as well.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the data as well.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Stop every server of a fleet."""
     fleet = Fleet.load(directory or DEFAULT_DIRECTORY)
     bouncer = Embedded.of(fleet)
     if remove:
         bouncer.discard()
-        fleet.discard()
     else:
         bouncer.down()
-        fleet.down()
+    stopped = fleet.discard() if remove else fleet.down()
+    if as_json:
+        print_json({"stopped": stopped, "removed": remove})
+    else:
+        errors.print(f"[dim]stopped {', '.join(stopped) or 'nothing: no server was running'}[/]")
 
 
 def _rows(fleet: Fleet) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ kernel ties a child to the thread that made it.
 from __future__ import annotations
 
 import shutil
-import socket
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +19,11 @@ from psycopg.conninfo import make_conninfo
 from tenantry_ops.fleet import secrets
 from tenantry_ops.fleet.build import PROFILES, copy_replicas, init_primaries, prepare_shard
 from tenantry_ops.fleet.identity import Identity, reachable_programs, server_identity
+from tenantry_ops.fleet.plan import check_numbers, plan_fleet
 from tenantry_ops.fleet.process import Server, kill, signal_stop, start, wait_ready, wait_stopped
 from tenantry_ops.fleet.programs import Programs, find_programs
-from tenantry_ops.fleet.state import FleetState, ServerState, ShardState
-from tenantry_schema.errors import FleetError, InvalidConfig
+from tenantry_ops.fleet.state import FleetState, ServerState, ShardState, alone
+from tenantry_schema.errors import FleetError
 from tenantry_schema.naming import APP, CATALOG_DATABASE, OPERATOR, SHARD_DATABASE
 
 if TYPE_CHECKING:
@@ -78,23 +78,30 @@ class Fleet:
         :raises FleetError: when there are no server programs, or a server does not start
         :raises InvalidConfig: for numbers or a profile that cannot be
         """
-        _check(shards, replicas, profile)
+        check_numbers(shards, replicas, profile)
         place = Path(directory).absolute()
-        found = FleetState.load(place)
-        if found is not None and found.complete:
-            fleet = cls(place, found, tied=tied)
-            progress(f"found a fleet of Postgres {found.version} in {place}")
-        else:
-            if found is not None:
-                cls(place, found, tied=tied).discard()
-            programs = find_programs(pg_bin)
-            progress(f"Postgres {programs.version} from {programs.source}")
-            fleet = cls(place, _plan(place, programs, shards, replicas, profile), tied=tied)
-        try:
-            fleet._start(progress)
-        except BaseException:
-            fleet.down()
-            raise
+        place.mkdir(parents=True, exist_ok=True)
+        with alone(place):
+            found = FleetState.load(place)
+            if found is not None and found.complete:
+                fleet = cls(place, found, tied=tied)
+                progress(f"found a fleet of Postgres {found.version} in {place}")
+            else:
+                if found is not None:
+                    progress("removing what was left half made")
+                    half_made = cls(place, found, tied=tied)
+                    half_made._remove()
+                programs = find_programs(pg_bin)
+                progress(f"Postgres {programs.version} from {programs.source}")
+                fleet = cls(
+                    place, plan_fleet(place, programs, shards, replicas, profile), tied=tied
+                )
+            try:
+                fleet._start(progress)
+            except BaseException:
+                # What ran before goes on running.
+                fleet._stop([it for it in fleet.servers if it.name in fleet._children])
+                raise
         return fleet
 
     @classmethod
@@ -167,24 +174,15 @@ class Fleet:
             for server in shard.servers
         ]
 
-    def down(self) -> None:
-        """Stop every server that runs, whoever started it."""
-        handles = [(server, signal_stop(server)) for server in self.servers]
-        for server, handle in handles:
-            if handle is not None:
-                wait_stopped(server, handle)
-        for child in self._children.values():
-            child.wait()
-        self._children.clear()
+    def down(self) -> list[str]:
+        """Stop every server that runs, whoever started it; return their names."""
+        with alone(self.directory):
+            return self._stop(self.servers)
 
-    def discard(self) -> None:
-        """Stop every server, and remove what the fleet keeps on disk."""
-        self.down()
-        shutil.rmtree(self.state.sockets, ignore_errors=True)
-        for name in ("servers", "programs"):
-            shutil.rmtree(self.directory / name, ignore_errors=True)
-        for name in ("fleet.toml", secrets.FILE):
-            (self.directory / name).unlink(missing_ok=True)
+    def discard(self) -> list[str]:
+        """Stop every server, and remove what the fleet keeps on disk; return who was stopped."""
+        with alone(self.directory):
+            return self._remove()
 
     def start_server(self, server: Server) -> None:
         """Start one server of the fleet, and wait until it answers."""
@@ -211,6 +209,23 @@ class Fleet:
         if child is not None:
             child.wait()
 
+    def _stop(self, servers: Iterable[Server]) -> list[str]:
+        handles = [(server, signal_stop(server)) for server in servers]
+        for server, handle in handles:
+            if handle is not None:
+                wait_stopped(server, handle)
+            self._reap(server)
+        return [server.name for server, handle in handles if handle is not None]
+
+    def _remove(self) -> list[str]:
+        stopped = self._stop(self.servers)
+        shutil.rmtree(self.state.sockets, ignore_errors=True)
+        for name in ("servers", "programs"):
+            shutil.rmtree(self.directory / name, ignore_errors=True)
+        for name in ("fleet.toml", secrets.FILE):
+            (self.directory / name).unlink(missing_ok=True)
+        return stopped
+
     def _shard(self, state: ShardState) -> FleetShard:
         return FleetShard(
             state.name, self._server(state.primary), tuple(map(self._server, state.replicas))
@@ -222,6 +237,8 @@ class Fleet:
 
     def _start(self, progress: Callable[[str], None]) -> None:
         if not Path(self.state.sockets).exists():
+            # Who swept the folder for temporary files has cut off what still runs.
+            self._stop(self.servers)
             self.state = replace(self.state, sockets=_socket_folder(self.identity))
             self.shards = tuple(self._shard(it) for it in self.state.shards)
         if self.state.complete:
@@ -262,7 +279,6 @@ class Fleet:
         self.state.save(self.directory)
 
     def _make_folders(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
         servers = self.directory / "servers"
         if self.identity.uid is not None:
             self.directory.chmod(_SECRET_FOLDER_MODE)
@@ -278,6 +294,12 @@ class Fleet:
     def programs(self) -> Programs:
         """Return the server programs, where the servers' user can run them."""
         found = Programs(Path(self.state.programs), self.state.version, self.state.source)
+        if not found.folder.exists():
+            raise FleetError(
+                f"the server programs of this fleet are gone from {found.folder}: install Postgres "
+                f"{found.version} there again, or remove the fleet with `tenantry fleet down "
+                "--remove`"
+            )
         return reachable_programs(found, self.identity, self.directory / "programs")
 
     def _launch(self, servers: Iterable[Server]) -> None:
@@ -310,45 +332,8 @@ class Fleet:
         return {"name": server.name, "role": role, "pid": server.pid, "port": server.port}
 
 
-def _plan(
-    directory: Path, programs: Programs, shards: int, replicas: int, profile: str
-) -> FleetState:
-    ports = iter(_free_ports(shards * (1 + replicas)))
-    made = []
-    for number in range(1, shards + 1):
-        name = f"shard-{number}"
-        copies = [ServerState(f"{name}-{chr(98 + it)}", next(ports)) for it in range(replicas)]
-        made.append(ShardState(name, ServerState(f"{name}-a", next(ports)), tuple(copies)))
-    return FleetState(
-        programs=str(programs.folder),
-        version=programs.version,
-        source=programs.source,
-        profile=profile,
-        sockets=str(directory / "sockets-not-made"),
-        complete=False,
-        shards=tuple(made),
-    )
-
-
 def _socket_folder(identity: Identity) -> str:
     # Paths of unix sockets end at 107 bytes, so never inside the fleet's own folder.
     folder = Path(tempfile.mkdtemp(prefix="tenantry-"))
     identity.own(folder)
     return str(folder)
-
-
-def _free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(it.getsockname()[1]) for it in held]
-    for it in held:
-        it.close()
-    return ports
-
-
-def _check(shards: int, replicas: int, profile: str) -> None:
-    if not 1 <= shards <= 64 or not 0 <= replicas <= 8:
-        raise InvalidConfig(
-            f"an embedded fleet has 1 to 64 shards of 0 to 8 replicas, not {shards} of {replicas}"
-        )
-    if profile not in PROFILES:
-        raise InvalidConfig(f"profile {profile!r:.40} is not one of {', '.join(PROFILES)}")

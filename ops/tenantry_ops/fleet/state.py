@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import tomllib
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +14,7 @@ import tomli_w
 from tenantry_schema.errors import FleetError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 FILE = "fleet.toml"
@@ -74,6 +78,17 @@ class FleetState:
             return cls(**{**found, "shards": tuple(_shard(it) for it in found["shards"])})
         except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
             raise FleetError(f"{path} is not a fleet's description: {error}") from error
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Wait until no other process starts or stops the folder's fleet, and hold the others off."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _shard(found: dict[str, Any]) -> ShardState:

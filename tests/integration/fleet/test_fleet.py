@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -12,14 +12,6 @@ import pytest
 
 from tenantry_ops.fleet import Fleet, find_programs
 from tenantry_schema.errors import FleetError, InvalidConfig
-
-CHILD = """
-import sys
-from tenantry_ops.fleet import Fleet
-fleet = Fleet.up(sys.argv[1], shards=1, replicas=0)
-print(fleet.servers[0].pid, flush=True)
-sys.stdin.read()
-"""
 
 
 def test_two_shards_stream_to_their_replicas(fleet):
@@ -93,31 +85,6 @@ def test_a_fleet_stays_up_between_commands(folder):
     assert [it["role"] for it in Fleet.load(folder).status()] == ["down", "down"]
 
 
-def test_a_killed_parent_leaves_no_server(folder):
-    """SIGKILL of the process that started a tied fleet ends its servers too."""
-    with subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as child:
-        pid = int(child.stdout.readline())
-        handle = os.pidfd_open(pid)
-        child.kill()
-        child.wait()
-        ended, _, _ = select.select([handle], [], [], 20)
-        os.close(handle)
-    assert ended
-    assert Fleet.load(folder).servers[0].pid is None
-
-
-def test_what_a_crash_left_half_made_is_made_anew(folder):
-    """A fleet that was never complete is thrown away, and built."""
-    fleet = Fleet.up(folder, shards=1, replicas=0)
-    fleet.down()
-    description = folder / "fleet.toml"
-    description.write_text(description.read_text().replace("complete = true", "complete = false"))
-    with Fleet.up(folder, shards=1, replicas=0) as again:
-        assert again.status()[0]["role"] == "primary"
-
-
 @pytest.mark.parametrize("options", [{"shards": 0}, {"replicas": 9}, {"profile": "x"}])
 def test_impossible_fleets_are_refused(folder, options):
     """Before anything is made."""
@@ -126,14 +93,34 @@ def test_impossible_fleets_are_refused(folder, options):
     assert not (folder / "never").exists()
 
 
-def test_missing_programs_name_every_place(monkeypatch, tmp_path):
-    """A folder that was named is not replaced by another."""
-    monkeypatch.setenv("TENANTRY_PG_BIN", str(tmp_path))
-    with pytest.raises(FleetError, match="no initdb, postgres"):
-        find_programs()
-
-
 def test_a_folder_without_a_fleet_says_what_to_do(tmp_path):
     """The error names the command."""
     with pytest.raises(FleetError, match="tenantry fleet up"):
         Fleet.load(tmp_path)
+
+
+def test_the_command_line_keeps_a_fleet(folder, tenantry, pytestconfig):
+    """Up, status, down, up again, removed: each answers people and programs, with an exit code."""
+    at = ("--json", "--dir", folder)
+    given = pytestconfig.getoption("--pg-bin")
+    chosen = ("--pg-bin", given) if given else ()
+    # In a process of its own, which is gone while the servers run.
+    command = ("fleet", "up", "--shards", "1", "--replicas", "0", *chosen, *at)
+    up = subprocess.run(
+        [sys.executable, "-m", "tenantry_ops", *command], capture_output=True, text=True, check=True
+    )
+    assert [it["role"] for it in json.loads(up.stdout)] == ["primary"]
+    found = find_programs(given)
+    assert f"Postgres {found.version} from {found.source}" in up.stderr
+    (server,) = json.loads(tenantry("fleet", "status", *at).stdout)
+    assert (server["name"], server["port"]) == ("shard-1-a", Fleet.load(folder).servers[0].port)
+    again = tenantry("fleet", "up", *at)
+    assert json.loads(again.stdout) == [server]
+    assert "found a fleet of Postgres" in again.stderr
+    down = {"stopped": ["shard-1-a"], "removed": False}
+    assert json.loads(tenantry("fleet", "down", *at).stdout) == down
+    status = tenantry("fleet", "status", "--dir", folder)
+    assert (status.returncode, "down" in status.stdout) == (1, True)
+    removed = {"stopped": [], "removed": True}
+    assert json.loads(tenantry("fleet", "down", "--remove", *at).stdout) == removed
+    assert list(folder.iterdir()) == []

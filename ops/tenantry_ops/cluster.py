@@ -11,7 +11,7 @@ from tenantry.catalog import load_map
 from tenantry.conninfo import parse, primary_conninfo
 from tenantry.drive import drive
 from tenantry_ops.locking import connect
-from tenantry_schema.errors import CatalogUnavailable
+from tenantry_schema.errors import CatalogUnavailable, ShardUnavailable
 
 if TYPE_CHECKING:
     from tenantry.map import Map
@@ -33,6 +33,19 @@ class FleetPlaces:
     map: Map
     models: str | None
     shards: tuple[ShardPlace, ...]
+
+    def check_complete(self) -> None:
+        """Refuse to do something to all shards when some cannot be reached by what is known.
+
+        :raises ShardUnavailable: naming them
+        """
+        without = [it.name for it in self.map.shards.values() if not it.nodes]
+        without += [f"number {it}, which is not described" for it in self.map.undescribed]
+        if without:
+            raise ShardUnavailable(
+                f"the catalog names no nodes of shard {', '.join(without)}: nothing was done; "
+                "see `tenantry doctor`"
+            )
 
 
 def read_places(catalog: str) -> FleetPlaces:

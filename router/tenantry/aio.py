@@ -222,7 +222,7 @@ class AsyncRouter(RouterCore):
         shards = list(self.map.shards.values())
         answers = await asyncio.gather(*(self._scatter_one(query, when, it) for it in shards))
         named = dict(zip((shard.name for shard in shards), answers, strict=True))
-        return gather(named, partial)
+        return gather(named | self._undescribed(), partial)
 
     async def primary(self, call: Call) -> AsyncServing:
         """Return what serves the primary of a call's shard."""

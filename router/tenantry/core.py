@@ -90,6 +90,11 @@ class RouterCore:
             },
         }
 
+    def _undescribed(self) -> dict[str, Exception]:
+        """Return the shards that a scatter cannot ask: their rows must not be missing unnoticed."""
+        of = self.map
+        return {f"shard {it}": of.unknown_shard(it, "buckets") for it in of.undescribed}
+
     def _check_open(self) -> None:
         if not self._open:
             raise RouterClosed("the router is not open: use `with Router(...) as router:`")

@@ -21,7 +21,7 @@ import psycopg
 from tenantry.catalog import directory_lookup, heartbeat, leave, load_map, map_version
 from tenantry.conninfo import catalog_conninfo, parse, shown
 from tenantry.drive import drive
-from tenantry.errors import CatalogUnavailable
+from tenantry.errors import CatalogUnavailable, TenantryError
 from tenantry.watchdog import shut
 from tenantry_schema.naming import MAP_CHANNEL
 
@@ -148,7 +148,8 @@ class MapFollower:
                     pause = 0.1
                     self._following = conn
                     self._follow(conn)
-            except (CatalogUnavailable, psycopg.Error) as error:
+            except (TenantryError, psycopg.Error) as error:
+                # Also a map that cannot be: what is held is used until it is mended.
                 if not self._stopped:
                     logger.warning("the map is not followed for now: %s", _first_line(error))
                     self._sleep(pause)

@@ -129,6 +129,11 @@ class Map:
         """How many tenants are pinned."""
         return len(self._pin_positions)
 
+    @property
+    def undescribed(self) -> list[int]:
+        """The ids of shards that buckets are placed on and that the map does not describe."""
+        return sorted(set(self._shard_of) - self.shards.keys())
+
     def of_tenant(self, key: TenantKey) -> Placement:
         """Say where a tenant lives: by its pin, else by its hash.
 
@@ -170,11 +175,15 @@ class Map:
             raise UnknownBucket(f"map version {self.version} has no bucket {number}")
         shard = self._shard_of[index]
         if shard not in self.shards:
-            raise UnknownShard(
-                f"map version {self.version} places bucket {number} on shard {shard}, which it "
-                "does not describe: run `tenantry doctor`"
-            )
+            raise self.unknown_shard(shard, f"bucket {number}")
         return Placement(number, bucket_schema(number, self._generations[index]), shard)
+
+    def unknown_shard(self, shard: int, what: str) -> UnknownShard:
+        """Return the error for what is placed on a shard that is not described."""
+        return UnknownShard(
+            f"map version {self.version} places {what} on shard {shard}, which it does not "
+            "describe: run `tenantry doctor`"
+        )
 
     def buckets(self) -> Iterator[Bucket]:
         """Yield every bucket by number."""

@@ -219,7 +219,7 @@ class Router(RouterCore):
         with ThreadPoolExecutor(max(1, len(shards)), thread_name_prefix="tenantry-scatter") as pool:
             answers = pool.map(bind(self._scatter_one, query, when), shards)
             named = dict(zip((shard.name for shard in shards), answers, strict=True))
-        return gather(named, partial)
+        return gather(named | self._undescribed(), partial)
 
     def primary(self, call: Call) -> Serving:
         """Return what serves the primary of a call's shard."""

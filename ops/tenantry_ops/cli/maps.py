@@ -27,11 +27,12 @@ _MOST_SHOWN = 128
 def show(catalog: Catalog = None, directory: Directory = None, as_json: AsJson = False) -> None:
     """Show the map: its version, and every bucket's range and shard."""
     held = read_places(catalog_of(catalog, directory)).map
+    names = {number: shard.name for number, shard in held.shards.items()}
     buckets = [
         {
             "bucket": it.number,
             "generation": it.generation,
-            "shard": held.shards[it.shard].name,
+            "shard": names.get(it.shard, f"{it.shard} (not described)"),
             "from": it.lo,
             "to": it.hi,
         }

@@ -46,6 +46,12 @@ def _nodes(facts: FleetFacts) -> Iterator[Finding]:
     for shard in facts.map.shards.values():
         if not shard.nodes:
             yield Finding(f"shard {shard.name}", "has no nodes", "add one to tenantry.nodes")
+    for number in facts.map.undescribed:
+        yield Finding(
+            f"shard {number}",
+            "has buckets, but is not described in the catalog",
+            "enter it in tenantry.shards and tenantry.nodes, or place its buckets elsewhere",
+        )
     for name, nodes in by_shard.items():
         answering = [it for it in nodes if it.error is None]
         writable = [it for it in answering if not it.in_recovery and not it.read_only]

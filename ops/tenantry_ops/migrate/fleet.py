@@ -32,6 +32,7 @@ def migrate(
     :param catalog: conninfo of the catalog as ``tenantry_operator``
     :param jobs: how many shards at once, after the canary
     :raises OperationInProgress: when another process migrates the fleet
+    :raises ShardUnavailable: when the catalog does not say where a shard is
     :raises MigrationFailed: naming every database that failed
     """
     reached: dict[str, tuple[str, ...]] = {}
@@ -40,6 +41,7 @@ def migrate(
         reached["catalog"] = upgrades.upgrade(first, patience=patience)
         progress("catalog")
         places = read_places(catalog)
+        places.check_complete()
         targets = [
             Target(it.name, History.SHARD, it.conninfo, places.models) for it in places.shards
         ]

@@ -24,6 +24,7 @@ def write_fleet_revision(catalog: str, message: str, *, empty: bool = False) -> 
     :raises MigrationFailed: when the shard is not at the newest revision
     """
     places = read_places(catalog)
+    places.check_complete()
     layout = layout_of(places.models)
     first = places.shards[0]
     with engine_of(first.conninfo).connect() as connection:

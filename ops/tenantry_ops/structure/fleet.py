@@ -43,6 +43,7 @@ def schema_diff(
     :raises ShardUnavailable: naming the shard that does not answer
     """
     places = read_places(catalog)
+    places.check_complete()
     layout = layout_of(places.models)
     expected: tuple[Structure, Structure, Structure] | None = None
     found: list[Difference] = []

@@ -365,10 +365,12 @@ class AsyncRouter(RouterCore):
     async def _gone(self, call: Call) -> BucketMoved | None:
         serving = await self.primary(call)
         conn = await serving.acquire(call.remaining)
+        call.watch(conn)
         try:
             cursor = await conn.execute(serves_query(call.route.placement.schema))
             row = await cursor.fetchone()
         finally:
+            call.unwatch()
             await serving.release(conn)
         return call.gone("on its way to a new home") if row == (False,) else None
 

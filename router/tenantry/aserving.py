@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 from tenantry.connection import AsyncRoutedConnection
 from tenantry.errors import Unavailable
 from tenantry.pools import pool_options, refused
-from tenantry.serving import ADOPTED
+from tenantry.serving import ADOPTED, ASKING
 
 if TYPE_CHECKING:
     from tenantry.place import Place
@@ -92,7 +92,14 @@ class AsyncServing:
         return dict(self._pool.get_stats())
 
     async def _create(self) -> AsyncRoutedConnection:
-        return ADOPTED.get() or await self.acquire()
+        conn: AsyncRoutedConnection | None = ADOPTED.get()
+        if conn is None:
+            call = ASKING.get()
+            conn = await self.acquire(None if call is None else call.remaining)
+            if call is not None:
+                call.watch(conn)
+        conn.lender = self._pool
+        return conn
 
     async def _usable(self, conn: AsyncRoutedConnection) -> bool:
         if conn.ended:

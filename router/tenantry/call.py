@@ -108,7 +108,9 @@ class Call:
         return read_only(prelude) if self.proven is not None else on_replica(prelude)
 
     def watch(self, conn: Guarded) -> None:
-        """Let the watchdog end the connection at the deadline."""
+        """Let the watchdog end the connection at the deadline; watching it twice is allowed."""
+        if self._alarm is not None and self._alarm.conn is conn:
+            return
         conn.call = self
         conn.wants_position = self.token
         self.receipt.node = conn.node_label

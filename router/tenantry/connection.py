@@ -86,8 +86,8 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
             self.wait(self._who())
 
     def close(self) -> None:
-        """Close, or go back to the pool, also when the stream has ended."""
-        pool = self.home()
+        """Close for good; what SQLAlchemy has on loan goes back to its pool, also when broken."""
+        pool = self.taken_back()
         if pool is None:
             super().close()
         else:
@@ -163,8 +163,8 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
             await self.wait(self._who())
 
     async def close(self) -> None:
-        """Close, or go back to the pool, also when the stream has ended."""
-        pool = self.home()
+        """Close for good; what SQLAlchemy has on loan goes back to its pool, also when broken."""
+        pool = self.taken_back()
         if pool is None:
             await super().close()
         else:

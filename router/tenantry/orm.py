@@ -11,10 +11,12 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
+from tenantry.serving import ASKING
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
     from tenantry.call import Call
     from tenantry.receipt import Receipt
@@ -42,6 +44,11 @@ class RoutedSession(Session):
         #: Whether the first transaction was opened already, on the replica that was chosen.
         self.begun = begun
         self.receipt: Receipt = call.receipt
+
+    def get_bind(self, *args: Any, **options: Any) -> Engine | Connection:
+        """Return what the session is bound to, and say who is asking for a connection of it."""
+        ASKING.set(self.routed_call)
+        return super().get_bind(*args, **options)
 
     @property
     def token(self) -> Token:

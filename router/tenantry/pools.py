@@ -90,7 +90,6 @@ def pool_options(place: Place, settings: RouterSettings) -> dict[str, Any]:
         "max_size": settings.pool_size,
         "timeout": settings.acquire_timeout,
         "name": f"tenantry-{place.name}",
-        "close_returns": True,
         "open": False,
         # Connecting is tried again by the connection itself, as soon as there is news.
         "reconnect_timeout": 0.0,

@@ -360,9 +360,11 @@ class Router(RouterCore):
     def _gone(self, call: Call) -> BucketMoved | None:
         serving = self.primary(call)
         conn = serving.acquire(call.remaining)
+        call.watch(conn)
         try:
             row = conn.execute(serves_query(call.route.placement.schema)).fetchone()
         finally:
+            call.unwatch()
             serving.release(conn)
         return call.gone("on its way to a new home") if row == (False,) else None
 

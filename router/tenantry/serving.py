@@ -16,12 +16,15 @@ from tenantry.errors import Unavailable
 from tenantry.pools import pool_options, refused
 
 if TYPE_CHECKING:
+    from tenantry.call import Call
     from tenantry.place import Place
     from tenantry.settings import RouterSettings
 
 
 #: The connection that an engine is to take instead of one of the pool's.
 ADOPTED: ContextVar[Any] = ContextVar("tenantry_adopted", default=None)
+#: The call that an engine takes a connection for.
+ASKING: ContextVar[Call | None] = ContextVar("tenantry_asking", default=None)
 
 
 class Serving:
@@ -97,7 +100,15 @@ class Serving:
         return dict(self._pool.get_stats())
 
     def _create(self) -> RoutedConnection:
-        return ADOPTED.get() or self.acquire()
+        conn: RoutedConnection | None = ADOPTED.get()
+        if conn is None:
+            call = ASKING.get()
+            conn = self.acquire(None if call is None else call.remaining)
+            if call is not None:
+                # SQLAlchemy asks a new engine's server what it is before the transaction opens.
+                call.watch(conn)
+        conn.lender = self._pool
+        return conn
 
     def _usable(self, conn: RoutedConnection) -> bool:
         if conn.ended:

@@ -84,8 +84,8 @@ class Truthful(psycopg.BaseConnection[Any]):
     committing: bool = False
     #: Counts the calls that the connection served, so that a late alarm finds the wrong number.
     lease: int = 0
-    #: The lease that ended with the connection's return to its pool.
-    returned: int = -1
+    #: The pool that SQLAlchemy has borrowed the connection from, which it gives back by closing it.
+    lender: Any = None
     #: The call that is being served.
     call: Call | None = None
     #: Whether the transaction may have written.
@@ -124,17 +124,14 @@ class Truthful(psycopg.BaseConnection[Any]):
         if callback not in self._notice_handlers:
             super().add_notice_handler(callback)
 
-    def home(self) -> Any | None:
-        """Return the pool that a connection which is closed goes back to, once for each lease.
+    def taken_back(self) -> Any:
+        """Return the pool that the connection is on loan from, once.
 
         psycopg's ``close()`` leaves out a connection whose stream has ended; so its place in the
         pool would be taken for ever by a session that the server cut off.
         """
-        pool = getattr(self, "_pool", None)
-        if pool is None or self.returned == self.lease:
-            return None
-        self.returned = self.lease
-        return pool
+        lender, self.lender = self.lender, None
+        return lender
 
     @property
     def receipt(self) -> Receipt | None:
@@ -212,6 +209,7 @@ class Truthful(psycopg.BaseConnection[Any]):
         ]
 
     def _checked_commit(self) -> PQGen[None]:
+        self._check_connection_ok()
         status = self.pgconn.transaction_status
         if status == TransactionStatus.IDLE:
             return

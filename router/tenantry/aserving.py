@@ -65,13 +65,15 @@ class AsyncServing:
                 raise refused(self.place, self._size, time.monotonic() - started) from error
             if await self._usable(conn):
                 conn.lease += 1
+                conn.lender = None
                 return conn
             conn.pgconn.finish()
             await self._pool.putconn(conn)
 
     async def release(self, conn: AsyncRoutedConnection) -> None:
-        """Give a connection back; a broken one is replaced."""
-        await self._pool.putconn(conn)
+        """Give a connection back, if SQLAlchemy has not; a broken one is replaced."""
+        if conn.ends_lease():
+            await self._pool.putconn(conn)
 
     async def adopt(self, conn: AsyncRoutedConnection) -> AsyncConnection:
         """Return an SQLAlchemy connection on one that was acquired and has not begun."""

@@ -73,13 +73,15 @@ class Serving:
                 raise refused(self.place, self._size, time.monotonic() - started) from error
             if self._usable(conn):
                 conn.lease += 1
+                conn.lender = None
                 return conn
             conn.pgconn.finish()
             self._pool.putconn(conn)
 
     def release(self, conn: RoutedConnection) -> None:
-        """Give a connection back; a broken one is replaced."""
-        self._pool.putconn(conn)
+        """Give a connection back, if SQLAlchemy has not; a broken one is replaced."""
+        if conn.ends_lease():
+            self._pool.putconn(conn)
 
     def adopt(self, conn: RoutedConnection) -> Connection:
         """Return an SQLAlchemy connection on one that was acquired and has not begun."""

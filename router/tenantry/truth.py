@@ -86,6 +86,8 @@ class Truthful(psycopg.BaseConnection[Any]):
     lease: int = 0
     #: The pool that SQLAlchemy has borrowed the connection from, which it gives back by closing it.
     lender: Any = None
+    #: The lease that ended with the connection's return to its pool.
+    returned: int = -1
     #: The call that is being served.
     call: Call | None = None
     #: Whether the transaction may have written.
@@ -125,13 +127,19 @@ class Truthful(psycopg.BaseConnection[Any]):
             super().add_notice_handler(callback)
 
     def taken_back(self) -> Any:
-        """Return the pool that the connection is on loan from, once.
+        """Return the pool that SQLAlchemy gives the connection back to by closing it.
 
         psycopg's ``close()`` leaves out a connection whose stream has ended; so its place in the
         pool would be taken for ever by a session that the server cut off.
         """
         lender, self.lender = self.lender, None
-        return lender
+        return lender if lender is not None and self.ends_lease() else None
+
+    def ends_lease(self) -> bool:
+        """Say whether the connection is out of its pool, to which it goes back now."""
+        out = self.returned != self.lease
+        self.returned = self.lease
+        return out
 
     @property
     def receipt(self) -> Receipt | None:

@@ -57,6 +57,7 @@ class Watchdog:
     def start(self) -> None:
         """Start the thread; starting twice is allowed."""
         if self._thread is None:
+            self._stopped = False
             self._thread = threading.Thread(target=self._run, name="tenantry-deadline", daemon=True)
             self._thread.start()
 

@@ -60,13 +60,15 @@ class Sampler:
         self._lock = threading.Lock()
         self._shards: dict[int, _Sampled] = {}
         self._dropped: list[_Sampled] = []
-        self._selector = selectors.DefaultSelector()
+        self._selector: selectors.BaseSelector
         self._hurried = False
         self._stopped = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread; after it was stopped it may be started again."""
+        self._stopped = False
+        self._selector = selectors.DefaultSelector()
         self._wake, self._waker = socket.socketpair()
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._run, name="tenantry-sampler", daemon=True)
@@ -81,6 +83,8 @@ class Sampler:
             self._thread = None
             for sampled in (*self._shards.values(), *self._dropped):
                 self._close(sampled)
+            self._shards.clear()
+            self._dropped.clear()
             self._selector.close()
             self._wake.close()
             self._waker.close()

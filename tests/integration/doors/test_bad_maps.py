@@ -15,6 +15,7 @@ from tenantry_ops.doctor import examine, gather_facts
 from tenantry_ops.migrate import migrate
 from tenantry_ops.structure import schema_diff
 from tenantry_ops.tenants import create
+from tenantry_schema.query import one
 
 ONE = Query("SELECT 1")
 #: The second shard, and with it the second of two buckets, ...
@@ -71,7 +72,7 @@ def test_a_shard_that_is_away_is_an_error_for_its_tenants_only(away):
         with pytest.raises(error, match=said), router.session(tenant=key_in(1)) as session:
             session.connection()
         with pytest.raises(error, match=said):
-            router.run(lambda: iter([ONE]), tenant=key_in(1), deadline=0.5)
+            router.run(lambda: one(ONE), tenant=key_in(1), deadline=0.5)
         with pytest.raises(PartialResult, match="1 of 2 shards"):
             router.scatter(ONE)
         some = router.scatter(ONE, partial="accept")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from uuid import uuid4
 
 import psycopg
@@ -13,12 +14,14 @@ from tenantry import (
     DeadlineExceeded,
     Fresh,
     InvalidKey,
+    OutcomeUnknown,
     PartialResult,
     PoolExhausted,
     Query,
     Router,
     RouterClosed,
     ShardUnavailable,
+    Stale,
     UnknownAgent,
     UnknownTenant,
     UnsupportedRead,
@@ -205,14 +208,47 @@ def test_scatter_writes_nothing_and_the_application_sees_no_parent(router, laid_
     assert {type(it) for it in failed.values()} == {psycopg.errors.ReadOnlySqlTransaction}
 
 
-def test_an_exhausted_pool_is_a_clear_error(laid_out, tenant):
-    """The only connection is in use for longer than the caller waits."""
+@pytest.mark.parametrize("door", ["connection", "session"])
+def test_an_exhausted_pool_is_a_clear_error(laid_out, tenant, door):
+    """The only connection is in use for longer than the caller waits, or may wait."""
     with Router(laid_out.catalog_conninfo(), pool_size=1, acquire_timeout=0.2) as small:
         with small.connection(tenant=tenant):
-            with pytest.raises(PoolExhausted, match="pool_size"), small.connection(tenant=tenant):
-                pass
+            with pytest.raises(PoolExhausted, match="pool_size"):
+                with getattr(small, door)(tenant=tenant) as it:
+                    it.connection()
         with small.session(tenant=tenant) as session:
             assert session.scalars(select(Tenant.tenant_id)).all() == [tenant]
+    with Router(laid_out.catalog_conninfo(), pool_size=1, acquire_timeout=60) as patient:
+        with patient.connection(tenant=tenant):
+            with pytest.raises(PoolExhausted, match=r"in use for 0\.[23] s"):
+                with getattr(patient, door)(tenant=tenant, deadline=0.2) as it:
+                    it.connection()
+
+
+@pytest.mark.parametrize("door", ["connection", "session"])
+async def test_an_exhausted_pool_is_a_clear_error_in_the_async_door(laid_out, tenant, door):
+    """The same bounds."""
+    async with AsyncRouter(laid_out.catalog_conninfo(), pool_size=1, acquire_timeout=60) as small:
+        async with small.connection(tenant=tenant):
+            with pytest.raises(PoolExhausted, match="pool_size"):
+                async with getattr(small, door)(tenant=tenant, deadline=0.2) as it:
+                    await it.connection()
+        async with small.session(tenant=tenant) as session:
+            assert (await session.scalars(select(Tenant.tenant_id))).all() == [tenant]
+
+
+def test_a_connection_that_its_user_closed_is_nobody_elses(laid_out, tenant):
+    """It is closed for good, not lent to another call whose transaction this one would commit."""
+    agent = mint_agent_id(tenant)
+    with Router(laid_out.catalog_conninfo(), pool_size=1, acquire_timeout=0.2) as small:
+        with pytest.raises(ShardUnavailable, match="nothing was committed"):
+            with small.connection(tenant=tenant) as conn:
+                conn.execute(AGENT, (tenant, agent, "a"))
+                conn.close()
+                with pytest.raises(PoolExhausted), small.connection(tenant=tenant):
+                    pass
+        with pytest.raises(UnknownAgent), small.connection(agent=agent):
+            pass
 
 
 def test_a_call_ends_at_its_deadline(router, tenant):
@@ -244,15 +280,63 @@ def test_a_lost_connection_is_told_as_not_committed(router, laid_out, tenant):
         pass
 
 
-def test_a_closed_router_says_so(laid_out, tenant):
+CALLS = {
+    "map": lambda router, _: router.map,
+    "where": lambda router, tenant: router.where(tenant=tenant),
+    "reload": lambda router, _: router.reload(),
+    "session": lambda router, tenant: router.session(tenant=tenant),
+    "connection": lambda router, tenant: router.connection(tenant=tenant),
+    "run": lambda router, tenant: router.run(lambda: name_of(tenant), tenant=tenant),
+    "scatter": lambda router, _: router.scatter(Query("SELECT 1")),
+    "outcome": lambda router, tenant: router.outcome(OutcomeUnknown("?", tenant=str(tenant))),
+    "tenant_of_agent": lambda router, _: router.tenant_of_agent("somebody"),
+}
+
+
+def test_every_call_of_the_doors_is_tried_on_a_closed_one():
+    """Nothing public is left out below."""
+    public = {name for name in dir(Router) if not name.startswith("_")}
+    # What the doors use of each other, and what a closed router may be asked.
+    inner = {"chosen", "explained", "give_back", "give_up", "lease", "lease_replica", "learn"}
+    inner |= {"opened", "primary", "replica_patience", "replica_position", "shard_of", "told"}
+    assert public - inner - {"open", "close", "stats"} == set(CALLS)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_closed_router_says_so(laid_out, tenant, call):
     """Before it is opened and after it was closed."""
     closed = Router(laid_out.catalog_conninfo())
-    with pytest.raises(RouterClosed):
-        closed.session(tenant=tenant)
+    with pytest.raises(RouterClosed, match="with Router"):
+        CALLS[call](closed, tenant)
     with closed:
         closed.where(tenant=tenant)
     with pytest.raises(RouterClosed):
-        closed.run(lambda: name_of(tenant), tenant=tenant)
+        CALLS[call](closed, tenant)
+
+
+def test_a_router_may_be_opened_again(laid_out, tenant):
+    """Everything of it starts anew: the map, replicas, and the deadlines."""
+    again = Router(laid_out.catalog_conninfo())
+    for _ in range(2):
+        with again:
+            stale = Stale(max_lag=timedelta(seconds=30))
+            with again.connection(tenant=tenant, read=stale) as conn:
+                assert conn.execute("SELECT 1").fetchone() == (1,)
+            with pytest.raises(DeadlineExceeded):
+                with again.connection(tenant=tenant, deadline=0.2) as conn:
+                    conn.execute("SELECT pg_sleep(30)")
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_closed_async_router_says_so(laid_out, tenant, call):
+    """The same calls."""
+    closed = AsyncRouter(laid_out.catalog_conninfo())
+    for _ in range(2):
+        with pytest.raises(RouterClosed):
+            found = CALLS[call](closed, tenant)
+            await found
+        async with closed:
+            closed.where(tenant=tenant)
 
 
 def test_a_catalog_that_is_down_or_empty_is_a_clear_error(laid_out, database):

@@ -9,8 +9,9 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
+from sqlalchemy import text
 
-from tenantry import BucketMoved, Query, Router, mint_agent_id
+from tenantry import AsyncRouter, BucketMoved, Query, Router, mint_agent_id
 from tenantry.catalog import load_map
 from tenantry.catalog_writes import place_bucket
 from tenantry.drive import drive
@@ -18,6 +19,7 @@ from tenantry_ops.cluster import read_places
 from tenantry_schema.layout import Layout, bucket_statements
 from tenantry_schema.models import Base
 from tenantry_schema.naming import APP, OPERATOR
+from tenantry_schema.query import one
 
 TABLES = ("tenants", "agents")
 LOCKED = ("agents", "tenants")  # children before parents: the order in which writers take them
@@ -151,6 +153,52 @@ def test_a_session_on_a_moved_bucket_says_so(laid_out, tenant, mover):
         with router.session(tenant=tenant) as session:
             rows = session.connection().exec_driver_sql("SELECT tenant_id FROM tenants").all()
         assert rows == [(tenant,)]
+
+
+async def test_the_async_door_meets_the_same_fence(laid_out, tenant, mover):
+    """Its session says so, its ``run`` goes on at the new home."""
+    async with AsyncRouter(laid_out.catalog_conninfo(), poll_interval=3600) as router:
+        before = router.where(tenant=tenant)
+        stale = router.session(tenant=tenant)
+        agent = mint_agent_id(tenant)
+        mover.move(before.bucket)
+        with pytest.raises(BucketMoved, match="open a new session"):
+            async with stale as session:
+                await session.connection()
+                await session.scalars(text("SELECT tenant_id FROM tenants"))
+        await router.run(lambda: insert(tenant, agent), tenant=tenant)
+        assert router.where(tenant=tenant).shard != before.shard
+    async with AsyncRouter(laid_out.catalog_conninfo(), poll_interval=3600) as router:
+        mover.move(before.bucket)
+        await router.run(lambda: insert(tenant, mint_agent_id(tenant)), tenant=tenant)
+        async with router.connection(tenant=tenant) as conn:
+            assert len(await (await conn.execute("SELECT id FROM agents")).fetchall()) == 2
+
+
+@pytest.mark.parametrize("statement", ["SELECT * FROM tenants", "DELETE FROM agents"])
+def test_a_bucket_on_its_way_is_told_and_waited_for(laid_out, router, tenant, statement):
+    """No USAGE yet at its home: a session says that it moves, ``run`` waits until it is served."""
+    home = router.where(tenant=tenant)
+    name = router.map.shards[home.shard].name
+    server = next(it for it in laid_out.shards if it.name == name).primary
+    place, role = sql.Identifier(home.schema), sql.Identifier(APP)
+    with psycopg.connect(laid_out.conninfo(server), autocommit=True) as conn:
+        conn.execute(sql.SQL("REVOKE USAGE ON SCHEMA {} FROM {}").format(place, role))
+        try:
+            with (
+                pytest.raises(BucketMoved, match="on its way"),
+                router.session(tenant=tenant) as it,
+            ):
+                it.connection().exec_driver_sql(statement)
+            with pytest.raises(BucketMoved, match="on its way"):
+                router.run(lambda: one(Query(statement)), tenant=tenant, deadline=0.3)
+        finally:
+            grant = sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(place, role)
+            late = threading.Timer(0.3, conn.execute, (grant,))
+            late.start()
+            agent = mint_agent_id(tenant)
+            router.run(lambda: insert(tenant, agent), tenant=tenant, deadline=20)
+            late.join()
 
 
 def test_a_missing_table_of_ones_own_is_the_original_error(router, tenant):

@@ -23,6 +23,7 @@ from tenantry import (
     Router,
     mint_agent_id,
 )
+from tenantry_schema.query import one
 
 DEADLINE = 0.4
 AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, 'a')"
@@ -66,7 +67,7 @@ def served_by(router, tenant):
 def ask(router, tenant, door):
     """Do one call through a door."""
     if door == "run":
-        return router.run(lambda: iter([Query("SELECT 1")]), tenant=tenant, deadline=DEADLINE)
+        return router.run(lambda: one(Query("SELECT 1")), tenant=tenant, deadline=DEADLINE)
     with getattr(router, door)(tenant=tenant, deadline=DEADLINE) as it:
         return it.execute("SELECT 1" if door == "connection" else text("SELECT 1"))
 

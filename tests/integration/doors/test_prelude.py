@@ -45,8 +45,12 @@ def check(told, tenant, schema):
 def test_one_message_opens_a_transaction(laid_out, tenant, tmp_path, door):
     """Through either kind of call, on the one connection of the pool."""
     with Router(laid_out.catalog_conninfo(), pool_size=1) as router:
+        schema = router.where(tenant=tenant).schema
+        # SQLAlchemy asks the first server of an engine what it is.
+        with router.session(tenant=tenant) as session:
+            session.connection()
         with router.connection(tenant=tenant) as conn:
-            schema = router.where(tenant=tenant).schema
+            pass
         with traced(conn, tmp_path / "trace") as told:
             with getattr(router, door)(tenant=tenant) as it:
                 it.execute(ONE if door == "connection" else text(ONE))
@@ -57,8 +61,11 @@ def test_one_message_opens_a_transaction(laid_out, tenant, tmp_path, door):
 async def test_one_message_opens_an_async_transaction(laid_out, tenant, tmp_path, door):
     """The same bytes."""
     async with AsyncRouter(laid_out.catalog_conninfo(), pool_size=1) as router:
+        schema = router.where(tenant=tenant).schema
+        async with router.session(tenant=tenant) as session:
+            await session.connection()
         async with router.connection(tenant=tenant) as conn:
-            schema = router.where(tenant=tenant).schema
+            pass
         with traced(conn, tmp_path / "trace") as told:
             async with getattr(router, door)(tenant=tenant) as it:
                 await it.execute(ONE if door == "connection" else text(ONE))

@@ -59,10 +59,25 @@ def signature(method):
 
 def test_the_doors_have_the_same_signatures():
     """What one colour takes, the other takes."""
-    for name, method in inspect.getmembers(Router, inspect.isfunction):
-        if not name.startswith("_"):
-            other = getattr(AsyncRouter, name)
-            assert signature(method) == signature(other), name
+    shared = {name for name in dir(Router) if name in dir(AsyncRouter)}
+    assert set(dir(Router)) - shared == {"__enter__", "__exit__"}
+    assert set(dir(AsyncRouter)) - shared == {"__aenter__", "__aexit__"}
+    for name in shared - set(dir(object)) | {"__init__"}:
+        found = [inspect.getattr_static(it, name) for it in (Router, AsyncRouter)]
+        assert type(found[0]) is type(found[1]), name
+        if inspect.isfunction(found[0]):
+            assert signature(found[0]) == signature(found[1]), name
+
+
+def test_what_is_awaited_is_what_asks_a_server():
+    """A call that asks nobody has no colour, and gives the same in both doors."""
+    plain = {
+        name
+        for name, method in inspect.getmembers(AsyncRouter, inspect.isfunction)
+        if not name.startswith("_") and not inspect.iscoroutinefunction(method)
+    }
+    assert {"where", "session", "connection", "stats"} <= plain
+    assert not plain & {"open", "close", "reload", "run", "scatter", "outcome", "tenant_of_agent"}
 
 
 def test_everything_exported_is_there():

@@ -18,8 +18,8 @@ from pathlib import Path
 from fix_compose import ROOT
 from psycopg.conninfo import make_conninfo
 
-from tenantry_ops.fleet.fleet import _free_ports
 from tenantry_ops.fleet.identity import reachable_programs, server_identity
+from tenantry_ops.fleet.plan import free_ports
 from tenantry_ops.fleet.process import Server, signal_stop, start, wait_ready, wait_stopped
 
 COMPOSE = ROOT / "ops" / "compose"
@@ -33,7 +33,7 @@ class Machine:
         self.folder = folder
         self.identity = server_identity()
         self.programs = reachable_programs(programs, self.identity, folder / "programs")
-        self.ports = dict(zip(project.servers, _free_ports(len(project.servers)), strict=True))
+        self.ports = dict(zip(project.servers, free_ports(len(project.servers)), strict=True))
         self.scripts = Path(shutil.copytree(COMPOSE, folder / "compose"))
         self.secrets = folder / "secrets"
         self.secrets.mkdir()

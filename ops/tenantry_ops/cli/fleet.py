@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tenantry_ops.bouncer.embedded import Embedded
 from tenantry_ops.cli.output import (
     DEFAULT_DIRECTORY,
     AsJson,
@@ -17,6 +16,9 @@ from tenantry_ops.cli.output import (
     print_rows,
 )
 from tenantry_ops.fleet import Fleet
+
+if TYPE_CHECKING:
+    from tenantry_ops.bouncer.embedded import Embedded
 
 app = typer.Typer(help="Run real Postgres servers without installing any.", no_args_is_help=True)
 
@@ -44,7 +46,7 @@ def up(
         progress=lambda message: errors.print(f"[dim]{message}[/]"),
     )
     if bouncer:
-        Embedded.of(fleet).up(tied=False)
+        _bouncer(fleet).up(tied=False)
     print_rows(_rows(fleet), as_json=as_json)
 
 
@@ -65,11 +67,9 @@ def down(
 ) -> None:
     """Stop every server of a fleet."""
     fleet = Fleet.load(directory or DEFAULT_DIRECTORY)
-    bouncer = Embedded.of(fleet)
-    if remove:
-        bouncer.discard()
-    else:
-        bouncer.down()
+    if _has_bouncer(fleet):
+        bouncer = _bouncer(fleet)
+        (bouncer.discard if remove else bouncer.down)()
     stopped = fleet.discard() if remove else fleet.down()
     if as_json:
         print_json({"stopped": stopped, "removed": remove})
@@ -78,5 +78,15 @@ def down(
 
 
 def _rows(fleet: Fleet) -> list[dict[str, Any]]:
-    bouncer = Embedded.of(fleet)
-    return [*fleet.status(), *([bouncer.status()] if bouncer.directory.exists() else [])]
+    return [*fleet.status(), *([_bouncer(fleet).status()] if _has_bouncer(fleet) else [])]
+
+
+def _has_bouncer(fleet: Fleet) -> bool:
+    return (fleet.directory / "bouncer").exists()
+
+
+def _bouncer(fleet: Fleet) -> Embedded:
+    # It brings the settings' validation with it, which a fleet without one need not wait for.
+    from tenantry_ops.bouncer.embedded import Embedded  # noqa: PLC0415
+
+    return Embedded.of(fleet)

@@ -32,7 +32,7 @@ def plan_fleet(
     directory: Path, programs: Programs, shards: int, replicas: int, profile: str
 ) -> FleetState:
     """Return the description of a fleet that is not made yet."""
-    ports = iter(_free_ports(shards * (1 + replicas)))
+    ports = iter(free_ports(shards * (1 + replicas)))
     made = []
     for number in range(1, shards + 1):
         name = f"shard-{number}"
@@ -49,7 +49,8 @@ def plan_fleet(
     )
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports of the loopback that are free now."""
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [int(it.getsockname()[1]) for it in held]
     for it in held:

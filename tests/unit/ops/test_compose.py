@@ -19,7 +19,7 @@ from tenantry.conninfo import parse
 from tenantry_ops.cli.init import init
 from tenantry_ops.fleet import Fleet, Programs
 from tenantry_ops.fleet.build import INITDB, PROFILES
-from tenantry_ops.fleet.fleet import _plan
+from tenantry_ops.fleet.plan import plan_fleet
 from tenantry_ops.fleet.scripts import scripts
 from tenantry_ops.initialise import embedded_plan
 from tenantry_schema.naming import CATALOG_DATABASE, OPERATOR, SHARD_DATABASE
@@ -34,7 +34,7 @@ PAGE = (ROOT / "docs" / "howto" / "docker.md").read_text()
 def embedded():
     """What `tenantry fleet up` would make, without making it."""
     given = {name: it.default for name, it in signature(Fleet.up).parameters.items()}
-    state = _plan(
+    state = plan_fleet(
         Path("/nowhere"),
         Programs(Path("/nowhere"), "18", "nothing"),
         given["shards"],

@@ -9,5 +9,6 @@ pytest_plugins = [
     "fix_compose",
     "fix_processes",
     "fix_failover",
+    "fix_partitions",
     "fix_no_skips",
 ]

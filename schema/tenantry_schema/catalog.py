@@ -186,6 +186,27 @@ operations = Table(
     ),
 )
 
+# Here it holds what operators want; on a shard, and in a database that is used alone, what its
+# migrations set.
+partition_policies = Table(
+    "partition_policies",
+    metadata,
+    Column("table_name", Text, primary_key=True),
+    Column("control", Text, nullable=False),
+    Column("interval", Text, nullable=False),
+    Column("premake", Integer, nullable=False, server_default="7"),
+    Column("retention", Text),
+    Column("at_end", Text, nullable=False, server_default="keep"),
+    Column("encoding", Text),
+    Column("names", Text),
+    _moment("anchor", nullable=True),
+    _moment("updated_at"),
+    CheckConstraint("premake BETWEEN 1 AND 1000", name="premake"),
+    CheckConstraint("at_end IN ('keep', 'detach', 'drop', 'archive')", name="at_end"),
+    CheckConstraint("at_end = 'keep' OR retention IS NOT NULL", name="retention"),
+    CheckConstraint("encoding IN ('time', 'uuid7', 'seconds', 'milliseconds')", name="encoding"),
+)
+
 
 def grant_statements() -> list[Statement]:
     """Return the statements that let the roles use the catalog; they may be repeated."""

@@ -11,6 +11,7 @@ They live in the lowest package so that all packages may raise them; services im
     │   ├── InvalidSchema             a MetaData that cannot be laid out in buckets
     │   ├── InvalidConfig             a setting, an option, a connection string
     │   ├── InvalidToken              text that is no token, or a token of another fleet
+    │   ├── UnsuitableTable           a table that cannot be kept in time partitions
     │   └── UnsupportedRead           what is no read policy
     ├── NotFound (LookupError)
     │   ├── UnknownTenant
@@ -41,6 +42,9 @@ They live in the lowest package so that all packages may raise them; services im
     ├── SchemaDrift                   shards or buckets differ in structure
     ├── MigrationFailed               a shard could not be migrated; running again resumes
     ├── FailoverUnfinished            a change of primary stopped midway; running again resumes
+    ├── RolloverFailed                a table's partitions could not be rolled over; run it again
+    ├── LockNotGranted (TimeoutError) a lock was not got within the budget: nothing is half done
+    ├── ArchiveMismatch               what was read back is not what was written: nothing is dropped
     ├── FleetError                    the embedded fleet: no server programs, a server that died
     └── BouncerError                  PgBouncer does not answer, refuses, or runs otherwise
         └── PauseTimeout (TimeoutError)   a pause did not begin in time, or outlasted its lease
@@ -84,6 +88,12 @@ class InvalidConfig(InvalidInput):
 
 class InvalidToken(InvalidInput):
     """Text is no token, or a token is of another fleet or of a place not yet written."""
+
+    __module__ = "tenantry"
+
+
+class UnsuitableTable(InvalidInput):
+    """A table cannot be kept in time partitions as it is."""
 
     __module__ = "tenantry"
 
@@ -299,6 +309,24 @@ class MigrationFailed(TenantryError):
 
 class FailoverUnfinished(TenantryError):
     """A change of primary stopped midway; running the command again resumes."""
+
+    __module__ = "tenantry"
+
+
+class RolloverFailed(TenantryError):
+    """A table's time partitions could not be rolled over; running the command again resumes."""
+
+    __module__ = "tenantry"
+
+
+class LockNotGranted(TenantryError, TimeoutError):
+    """A lock was not got within the budget: nothing is half done."""
+
+    __module__ = "tenantry"
+
+
+class ArchiveMismatch(TenantryError):
+    """What was read back from an archive is not what was written: nothing is dropped."""
 
     __module__ = "tenantry"
 

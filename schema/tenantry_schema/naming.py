@@ -1,13 +1,9 @@
-"""Names that the parts agree on: schemas, roles, settings, histories, buckets, time partitions."""
+"""Names that the parts agree on: schemas, roles, settings, histories, buckets."""
 
 from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 FLEET = "fleet"
 SHARED = "shared"
@@ -67,8 +63,3 @@ def parse_bucket_schema(name: str) -> tuple[int, int] | None:
 def slot_name(node: str) -> str:
     """Return the name of a node's replication slot: slots' names know no ``-``."""
     return node.replace("-", "_")
-
-
-def time_partition(table: str, start: datetime) -> str:
-    """Return the name of a time partition as pg_partman 5 gives it, such as ``logs_p20261123``."""
-    return f"{table}_p{start:%Y%m%d}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from tenantry_schema.layout.bucket import bucket_statements, table_statements
 from tenantry_schema.layout.rules import Layout, TableKind, TableRule
-from tenantry_schema.layout.shard import shard_statements
+from tenantry_schema.layout.shard import policy_table, shard_statements
 
 __all__ = [
     "Layout",
     "TableKind",
     "TableRule",
     "bucket_statements",
+    "policy_table",
     "shard_statements",
     "table_statements",
 ]

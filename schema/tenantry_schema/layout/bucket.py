@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -18,19 +18,19 @@ from tenantry_schema.naming import (
     READ,
     TENANT_SETTING,
     bucket_schema,
-    time_partition,
 )
+from tenantry_schema.timing import partition_name
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from tenantry_schema.layout.rules import Layout, TableRule
     from tenantry_schema.query import Statement
-
-_WEEK = timedelta(weeks=1)
 
 # `bigint` is a word of the grammar, not a type's name.
 _CASTS = {"uuid": sql.SQL("uuid"), "bigint": sql.SQL("bigint"), "text": sql.SQL("text")}
 
-#: Weeks of time partitions around the current one that a new bucket starts with.
+#: Time partitions around the current one that a new bucket starts with.
 BEHIND, AHEAD = 1, 7
 
 
@@ -71,13 +71,15 @@ def table_statements(
 
 
 def time_partitions(rule: TableRule, now: datetime) -> list[tuple[str, datetime, datetime]]:
-    """Return names and bounds of a table's first time partitions: ISO weeks, from Monday, UTC."""
-    if rule.kind != TableKind.APPEND_ONLY:
+    """Return names and bounds of a table's first time partitions, on the grid that it keeps."""
+    if rule.grid is None:
         return []
-    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    monday = today - timedelta(days=today.weekday())
-    starts = [monday + _WEEK * offset for offset in range(-BEHIND, AHEAD + 1)]
-    return [(time_partition(rule.name, start), start, start + _WEEK) for start in starts]
+    current = rule.grid.index(now)
+    starts = [rule.grid.start(current + offset) for offset in range(-BEHIND, AHEAD + 2)]
+    return [
+        (partition_name(rule.name, start, rule.grid.pattern), start, end)
+        for start, end in pairwise(starts)
+    ]
 
 
 @lru_cache(maxsize=16)

@@ -2,8 +2,9 @@
 
 A table is one of three kinds. *Bucketed*: ``tenant_id`` first in the primary key, and in every
 unique constraint and foreign key. *Append-only*: bucketed, and partitioned by time inside the
-bucket (``info={"tenantry": {"time": column}}``), with the time in its primary key and no foreign
-keys. *Reference*: the same on every shard (``info={"tenantry": {"reference": True}}``).
+bucket (``info={"tenantry": {"time": column}}``, of ``"interval"``, default ``"1 week"``), with the
+time in its primary key and no foreign keys. *Reference*: the same on every shard
+(``info={"tenantry": {"reference": True}}``).
 
 A service names the package of its own revisions at the MetaData:
 ``MetaData(info={"tenantry": {"migrations": "service.migrations"}})``.
@@ -31,13 +32,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import String
 
-from tenantry_schema.errors import InvalidSchema
+from tenantry_schema.errors import InvalidConfig, InvalidSchema
 from tenantry_schema.naming import BUCKET_COLUMN, OPERATION_KEYS
+from tenantry_schema.timing import Grid, Span
 
 if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
 TENANT_COLUMN = "tenant_id"
+#: How long a time partition is where a table does not say it.
+WEEKLY = "1 week"
 _LONGEST = 50
 
 
@@ -54,11 +58,13 @@ class TableRule:
     """One table of a layout.
 
     :ivar time_column: the control column of an append-only table
+    :ivar grid: where its time partitions begin and end
     """
 
     table: Table
     kind: TableKind
     time_column: str | None = None
+    grid: Grid | None = None
 
     @property
     def name(self) -> str:
@@ -140,7 +146,11 @@ def _rule(table: Table) -> TableRule:
         raise _fault(table, f"time column {time_column!r} must be part of the primary key")
     if table.foreign_key_constraints:
         raise _fault(table, "a table partitioned by time has no foreign keys: remove them")
-    return TableRule(table, TableKind.APPEND_ONLY, time_column)
+    try:
+        grid = Grid(Span.parse(info.get("interval", WEEKLY)))
+    except InvalidConfig as error:
+        raise _fault(table, f"its interval: {error}") from error
+    return TableRule(table, TableKind.APPEND_ONLY, time_column, grid)
 
 
 def _check_bucketed(rule: TableRule) -> str:

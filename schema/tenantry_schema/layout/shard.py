@@ -5,14 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from psycopg import sql
+from sqlalchemy.schema import CreateTable
 
-from tenantry_schema.layout.ddl import parent_ddl
+from tenantry_schema.catalog import partition_policies
+from tenantry_schema.layout.ddl import compiled, parent_ddl
 from tenantry_schema.naming import ADMIN, APP, FLEET, OWNER, READ, SHARED
 from tenantry_schema.sql import load
 
 if TYPE_CHECKING:
     from tenantry_schema.layout.rules import Layout
     from tenantry_schema.query import Statement
+
+
+def policy_table() -> Statement:
+    """Return the statement that makes the table of partition policies, if it is not there."""
+    return sql.SQL(compiled(CreateTable(partition_policies, if_not_exists=True)))
 
 
 def shard_statements(layout: Layout) -> list[Statement]:
@@ -28,6 +35,7 @@ def shard_statements(layout: Layout) -> list[Statement]:
     made.append(sql.SQL(load("shard_facts")))
     made.append(sql.SQL(load("bucket_of")))
     made.append(sql.SQL(load("certify_lineage")))
+    made.append(policy_table())
     made.extend(sql.SQL(text) for text in parent_ddl(layout))
     readers = (sql.Identifier(APP), sql.Identifier(READ))
     for schema in (ADMIN, SHARED):

@@ -7,6 +7,6 @@ from importlib.resources import files
 
 
 @cache
-def load(name: str) -> str:
-    """Return the text of a statement file of this package."""
-    return files(__name__).joinpath(f"{name}.sql").read_text(encoding="utf-8")
+def load(name: str, package: str = __name__) -> str:
+    """Return the text of a statement file of a package, by default of this one."""
+    return files(package).joinpath(f"{name}.sql").read_text(encoding="utf-8")

@@ -1,0 +1,291 @@
+"""Do the steps of a plan, each in transactions of its own, under a budget of locks.
+
+Killed anywhere, what is there is described by its bounds, by a pending detach, by a CHECK's name or
+by the comment of a partition that is on its way out: the next plan goes on from it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg import errors, sql
+
+from tenantry_partitions import statements as make
+from tenantry_partitions.guards import GUARD, constraint_name
+from tenantry_partitions.marker import Marker
+from tenantry_partitions.sql import load
+from tenantry_partitions.steps import (
+    Create,
+    Detach,
+    Drop,
+    Finalize,
+    Guard,
+    Step,
+    Unguard,
+)
+from tenantry_schema.errors import LockNotGranted, RolloverFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import psycopg
+
+    from tenantry_partitions.budget import Budget
+    from tenantry_partitions.inspect import Inspected
+    from tenantry_schema.query import Statement
+
+# A step that met one of these has changed nothing and may be tried again.
+_AGAIN = (errors.LockNotAvailable, errors.DeadlockDetected)
+
+_PENDING = """
+SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass(%s)
+"""
+_DEADLOCK = "SELECT setting::int FROM pg_settings WHERE name = 'deadlock_timeout'"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a step.
+
+    :ivar attempts: how often its lock was tried for
+    :ivar seconds: how long it took in all
+    :ivar stall_ms: the longest that it wanted or held a lock which may hold up users of the table
+    """
+
+    step: Step
+    attempts: int
+    seconds: float
+    stall_ms: float
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the outcome for people and programs."""
+        return {
+            "step": self.step.verb,
+            "partition": self.step.partition,
+            "attempts": self.attempts,
+            "seconds": round(self.seconds, 3),
+            "stall_ms": round(self.stall_ms, 1),
+            "reason": self.step.reason,
+        }
+
+
+class Executor:
+    """Does steps on one table.
+
+    :param conn: a session of :func:`~tenantry_partitions.session.maintenance`
+    :param table: the table as it was inspected
+    """
+
+    def __init__(self, conn: psycopg.Connection[Any], table: Inspected, budget: Budget) -> None:
+        self._conn = conn
+        self._table = table
+        self._budget = budget
+        self._deadline = time.monotonic() + budget.total
+        self._parent = sql.Identifier(table.state.schema, table.state.table)
+        self._attempts = 0
+        self._stall = 0.0
+
+    def run(self, step: Step) -> Outcome:
+        """Do one step.
+
+        :raises LockNotGranted: when the budget is spent
+        :raises RolloverFailed: when the server refuses it, naming the reason
+        """
+        began = time.monotonic()
+        self._attempts, self._stall = 0, 0.0
+        try:
+            self._conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self._table.owner)))
+            self._do(step)
+        except errors.Error as error:
+            raise RolloverFailed(
+                f"{self._name(step)}: {step.verb} failed ({str(error).splitlines()[0]}, SQLSTATE "
+                f"{error.sqlstate}): mend the reason and run it again"
+            ) from error
+        finally:
+            if not self._conn.closed:
+                self._conn.execute("RESET ROLE")
+        return Outcome(step, self._attempts, time.monotonic() - began, self._stall * 1000)
+
+    def _do(self, step: Step) -> None:
+        match step:
+            case Create():
+                self._create(step)
+            case Detach():
+                self._detach(step)
+            case Finalize():
+                self._finalize(step)
+            case Drop():
+                self._drop(step)
+            case Guard():
+                self._guard(step)
+            case Unguard():
+                names = [constraint_name(GUARD, (step.start, step.end))]
+                self._locked([make.drop_checks(self._child(step), names)], step)
+            case _:
+                raise NotImplementedError(step.verb)
+
+    def _create(self, step: Create) -> None:
+        child = self._child(step)
+        span = (step.start, step.end)
+        attach = make.attach(self._parent, child, span, self._table.encoding)
+        before = make.create_like(self._parent, child, self._security())
+        self._locked([attach], step, before=before)
+
+    def _detach(self, step: Detach) -> None:
+        child, state = self._child(step), self._table.state
+        marker = Marker(state.table, step.start, step.end, step.then)
+        mark = make.comment(child, marker.text())
+        if not step.concurrently:
+            self._locked([mark, make.detach(self._parent, child)], step)
+            return
+        self._await_holders(step)
+        self._locked([mark], step)
+        self._stall = 0.0
+        self._with_longer_lock(lambda: self._detach_concurrently(step))
+
+    def _detach_concurrently(self, step: Step) -> None:
+        child = self._child(step)
+        self._attempts += 1
+        try:
+            self._conn.execute(make.detach(self._parent, child, "CONCURRENTLY"))
+        except _AGAIN:
+            if self._is_pending(step):
+                self._retried(self._once_finalize(step), step)
+            else:
+                self._pause_or_give_up(step, self._budget.lock_timeout)
+                self._detach_concurrently(step)
+
+    def _finalize(self, step: Step) -> None:
+        self._with_longer_lock(lambda: self._retried(self._once_finalize(step), step))
+
+    def _once_finalize(self, step: Step) -> Callable[[], None]:
+        statement = make.detach(self._parent, self._child(step), "FINALIZE")
+        return lambda: void(self._conn.execute(statement))
+
+    def _drop(self, step: Step) -> None:
+        self._locked([make.drop(self._child(step))], step)
+
+    def _guard(self, step: Guard) -> None:
+        child, span = self._child(step), (step.start, step.end)
+        name = constraint_name(GUARD, span)
+        condition = make.keep_out(self._table.policy.control, span, self._table.encoding)
+        # Added anew where it is there unproved: both statements take no scan.
+        self._locked(
+            [make.drop_checks(child, [name]), make.add_check(child, name, condition)], step
+        )
+        self._beside(make.validate_check(child, name), step)
+
+    def _locked(
+        self, statements: Sequence[Statement], step: Step, before: Sequence[Statement] = ()
+    ) -> None:
+        """Run statements in one transaction, again until their locks are granted.
+
+        :param before: what needs no lock that anybody waits for
+        """
+
+        def once() -> None:
+            began = None
+            try:
+                with self._conn.transaction():
+                    if before:
+                        self._conn.execute(sql.SQL(";\n").join(before), prepare=False)
+                    began = time.monotonic()
+                    self._conn.execute(sql.SQL(";\n").join(statements), prepare=False)
+            finally:
+                if began is not None:
+                    self._stall = max(self._stall, time.monotonic() - began)
+
+        self._retried(once, step)
+
+    def _beside(self, statement: Statement, step: Step) -> None:
+        """Run a statement that works beside readers and writers, and may take long."""
+        self._retried(lambda: void(self._conn.execute(statement)), step)
+
+    def _retried(self, once: Callable[[], None], step: Step) -> None:
+        for pause in self._budget.pauses():
+            self._attempts += 1
+            try:
+                once()
+            except _AGAIN:
+                self._pause_or_give_up(step, pause)
+            else:
+                return
+
+    def _pause_or_give_up(self, step: Step, pause: float) -> None:
+        if time.monotonic() + pause > self._deadline:
+            holder = self._holder(step, 0.0)
+            pending = self._is_pending(step)
+            raise LockNotGranted(
+                f"{self._name(step)}: no lock to {step.verb} it in {self._attempts} attempts "
+                f"within {self._budget.total:g} s{holder}: "
+                + (
+                    "its detach is begun, its rows are hidden, and the next run finishes it"
+                    if pending
+                    else "nothing is half done, the next run tries again"
+                )
+            )
+        time.sleep(pause)
+
+    def _await_holders(self, step: Step) -> None:
+        """Wait until no long transaction has a lock on the table.
+
+        A concurrent detach hides the partition first and waits for them then: begun now, it could
+        be left half done.
+        """
+        for pause in self._budget.pauses():
+            if not self._holder(step, self._budget.lock_timeout):
+                return
+            self._attempts += 1
+            self._pause_or_give_up(step, pause)
+
+    def _holder(self, step: Step, patience: float) -> str:
+        child = self._conn.execute("SELECT to_regclass(%s)::oid", (self._name(step),)).fetchone()
+        assert child is not None
+        tables = [it for it in (self._table.oid, child[0]) if it is not None]
+        found = self._conn.execute(
+            load("holders"), {"tables": tables, "patience": patience}
+        ).fetchone()
+        if found is None:
+            return ""
+        return f" (pid {found[0]} has been in a transaction on it for {found[1]:.0f} s)"
+
+    def _with_longer_lock(self, do: Callable[[], None]) -> None:
+        """Wait longer for other transactions than for locks that hold others up.
+
+        Still less than deadlock_timeout: whoever waits for us meanwhile is never the victim.
+        """
+        row = self._conn.execute(_DEADLOCK).fetchone()
+        assert row is not None
+        longer = max(row[0] * 4 // 5, self._budget.milliseconds)
+        set_timeout = "SELECT set_config('lock_timeout', %s, false)"
+        self._conn.execute(set_timeout, (f"{longer}ms",))
+        try:
+            do()
+        finally:
+            if not self._conn.closed:
+                self._conn.execute(set_timeout, (f"{self._budget.milliseconds}ms",))
+
+    def _is_pending(self, step: Step) -> bool:
+        return self._conn.execute(_PENDING, (self._name(step),)).fetchone() == (True,)
+
+    def _security(self) -> make.RowSecurity:
+        rows = self._conn.execute(load("row_security"), {"table": self._table.oid}).fetchall()
+        policies = tuple(
+            (*row[2:5], tuple(row[5]), *row[6:8]) for row in rows if row[2] is not None
+        )
+        return make.RowSecurity(rows[0][0], rows[0][1], policies)
+
+    def _child(self, step: Step) -> sql.Identifier:
+        return sql.Identifier(self._place(step), step.partition)
+
+    def _place(self, step: Step) -> str:
+        return self._table.schemas.get(step.partition, self._table.state.schema)
+
+    def _name(self, step: Step) -> str:
+        return self._child(step).as_string(None)
+
+
+def void(_result: object) -> None:
+    """Forget a result."""

@@ -1,0 +1,215 @@
+"""Read what tables look like from the server's catalog: many tables in three statements."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from tenantry_partitions.encoding import Encoding, decode, decode_range
+from tenantry_partitions.guards import GUARD, guarded_range
+from tenantry_partitions.marker import Marker
+from tenantry_partitions.sql import load
+from tenantry_partitions.state import Default, Partition, Retired, TableState
+from tenantry_partitions.suitable import TableFacts, encoding_of
+from tenantry_schema.errors import UnsuitableTable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import psycopg
+
+    from tenantry_partitions.coverage import Range
+    from tenantry_partitions.policy import Policy
+
+_DEFAULT = "DEFAULT"
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """A table as it is.
+
+    :ivar oid: of the table, for statements about it
+    :ivar owner: the role that its partitions are to belong to
+    :ivar schemas: where partitions lie that do not lie in the table's schema
+    """
+
+    oid: int
+    owner: str
+    policy: Policy
+    encoding: Encoding
+    state: TableState
+    schemas: Mapping[str, str]
+
+
+#: (schema, table) of a table.
+Target = tuple[str, str]
+
+
+def inspect(
+    conn: psycopg.Connection[Any], policies: Mapping[Target, Policy]
+) -> dict[Target, Inspected | UnsuitableTable]:
+    """Return each table as it is, or why it cannot be kept in time partitions."""
+    found: dict[Target, Inspected | UnsuitableTable] = {}
+    suited: dict[int, tuple[TableFacts, Policy, Encoding]] = {}
+    for facts in _facts(conn, policies):
+        target = (facts.schema, facts.table)
+        try:
+            encoding = encoding_of(facts, policies[target])
+        except UnsuitableTable as error:
+            found[target] = error
+        else:
+            assert facts.oid is not None
+            suited[facts.oid] = facts, policies[target], encoding
+    children = _children(conn, list(suited))
+    leftovers = _leftovers(conn, sorted({facts.schema for facts, _, _ in suited.values()}))
+    for oid, (facts, policy, encoding) in suited.items():
+        assert facts.owner is not None
+        state = _state(conn, facts, encoding, policy, children[oid], leftovers[facts.schema])
+        places = {it.name: it.schema for it in children[oid] if it.schema != facts.schema}
+        target = (facts.schema, facts.table)
+        found[target] = Inspected(oid, facts.owner, policy, encoding, state, places)
+    return found
+
+
+def inspect_one(conn: psycopg.Connection[Any], target: Target, policy: Policy) -> Inspected:
+    """Return one table as it is.
+
+    :raises UnsuitableTable: when it cannot be kept in time partitions
+    """
+    found = inspect(conn, {target: policy})[target]
+    if isinstance(found, UnsuitableTable):
+        raise found
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    schema: str
+    name: str
+    bound: str
+    pending: bool
+    used: bool
+    comment: str | None
+    checks: tuple[str, ...]
+
+
+def _facts(conn: psycopg.Connection[Any], policies: Mapping[Target, Policy]) -> list[TableFacts]:
+    rows = conn.execute(
+        load("tables"),
+        {
+            "schemas": [schema for schema, _ in policies],
+            "tables": [table for _, table in policies],
+            "controls": [policy.control for policy in policies.values()],
+        },
+    )
+    return [
+        TableFacts(
+            schema,
+            table,
+            oid,
+            kind,
+            owner,
+            strategy,
+            tuple(key),
+            column_type,
+            not_null,
+            tuple(referring),
+            tuple(references),
+        )
+        for (
+            schema,
+            table,
+            oid,
+            kind,
+            owner,
+            strategy,
+            key,
+            column_type,
+            not_null,
+            referring,
+            references,
+        ) in rows
+    ]
+
+
+def _children(conn: psycopg.Connection[Any], parents: list[int]) -> dict[int, list[_Child]]:
+    found: dict[int, list[_Child]] = defaultdict(list)
+    rows = conn.execute(load("children"), {"parents": parents})
+    for parent, schema, name, bound, pending, used, comment, checks in rows:
+        found[parent].append(_Child(schema, name, bound, pending, used, comment, tuple(checks)))
+    return found
+
+
+def _leftovers(
+    conn: psycopg.Connection[Any], schemas: list[str]
+) -> dict[str, dict[str, Marker | None]]:
+    found: dict[str, dict[str, Marker | None]] = defaultdict(dict)
+    for schema, name, comment in conn.execute(load("leftovers"), {"schemas": schemas}):
+        found[schema][name] = Marker.read(comment)
+    return found
+
+
+def _state(  # noqa: PLR0913, PLR0917  what the three statements told
+    conn: psycopg.Connection[Any],
+    facts: TableFacts,
+    encoding: Encoding,
+    policy: Policy,
+    children: Sequence[_Child],
+    leftovers: Mapping[str, Marker | None],
+) -> TableState:
+    ours = {
+        name: it for name, it in leftovers.items() if it is not None and it.table == facts.table
+    }
+    ranged = [(it, decode_range(it.bound, encoding)) for it in children if it.bound != _DEFAULT]
+    default = next((it for it in children if it.bound == _DEFAULT), None)
+    return TableState(
+        facts.schema,
+        facts.table,
+        partitions=tuple(_partition(it, span) for it, span in ranged if span is not None),
+        retired=tuple(
+            Retired(it.start, it.end, name, it.then, it.archive is not None)
+            for name, it in ours.items()
+        ),
+        default=None if default is None else _default(conn, default, encoding, policy.control),
+        unreadable=tuple(it.name for it, span in ranged if span is None),
+        taken=frozenset(leftovers.keys() - ours.keys()),
+        references=facts.references,
+    )
+
+
+def _partition(child: _Child, span: Range) -> Partition:
+    marker = Marker.read(child.comment)
+    then = None if marker is None else marker.then
+    return Partition(*span, child.name, child.pending, child.used, then)
+
+
+def _default(
+    conn: psycopg.Connection[Any], child: _Child, encoding: Encoding, control: str
+) -> Default:
+    rows = None
+    if child.used:
+        query = sql.SQL("SELECT min({it})::text, max({it})::text FROM {table}").format(
+            it=sql.Identifier(control), table=sql.Identifier(child.schema, child.name)
+        )
+        found = conn.execute(query).fetchone()
+        assert found is not None
+        if found[0] is not None:
+            rows = decode(found[0], encoding), decode(found[1], encoding)
+    return Default(
+        child.name,
+        rows,
+        guard=_guard(child.checks, validated=True),
+        unproved=_guard(child.checks, validated=False),
+    )
+
+
+def _guard(checks: Sequence[str], *, validated: bool) -> Range | None:
+    for check in checks:
+        name, _, proved = check.rpartition(":")
+        span = guarded_range(name, GUARD)
+        if span is not None and (proved == "true") == validated:
+            return span
+    return None

@@ -215,11 +215,12 @@ class Executor:
 
     def _pause_or_give_up(self, step: Step, pause: float) -> None:
         if time.monotonic() + pause > self._deadline:
-            holder = self._holder(step, 0.0)
+            pids = ", ".join(str(pid) for pid, _ in sorted(self._holders(step)))
+            holders = f" (locks on it are held by pid {pids})" if pids else ""
             pending = self._is_pending(step)
             raise LockNotGranted(
                 f"{self._name(step)}: no lock to {step.verb} it in {self._attempts} attempts "
-                f"within {self._budget.total:g} s{holder}: "
+                f"within {self._budget.total:g} s{holders}: "
                 + (
                     "its detach is begun, its rows are hidden, and the next run finishes it"
                     if pending
@@ -229,27 +230,24 @@ class Executor:
         time.sleep(pause)
 
     def _await_holders(self, step: Step) -> None:
-        """Wait until no long transaction has a lock on the table.
+        """Wait until no transaction keeps a lock on the table for longer than an attempt may wait.
 
         A concurrent detach hides the partition first and waits for them then: begun now, it could
         be left half done.
         """
+        seen = self._holders(step)
         for pause in self._budget.pauses():
-            if not self._holder(step, self._budget.lock_timeout):
+            if not seen:
                 return
             self._attempts += 1
-            self._pause_or_give_up(step, pause)
+            self._pause_or_give_up(step, max(pause, self._budget.lock_timeout))
+            seen &= self._holders(step)
 
-    def _holder(self, step: Step, patience: float) -> str:
+    def _holders(self, step: Step) -> set[tuple[int, str]]:
         child = self._conn.execute("SELECT to_regclass(%s)::oid", (self._name(step),)).fetchone()
         assert child is not None
         tables = [it for it in (self._table.oid, child[0]) if it is not None]
-        found = self._conn.execute(
-            load("holders"), {"tables": tables, "patience": patience}
-        ).fetchone()
-        if found is None:
-            return ""
-        return f" (pid {found[0]} has been in a transaction on it for {found[1]:.0f} s)"
+        return set(self._conn.execute(load("holders"), {"tables": tables}))
 
     def _with_longer_lock(self, do: Callable[[], None]) -> None:
         """Wait longer for other transactions than for locks that hold others up.

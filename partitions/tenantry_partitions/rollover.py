@@ -96,7 +96,9 @@ def roll_over(
     :param progress: told of every table that is done
     """
     done: dict[Target, _Done] = {}
-    for target, found in inspect(conn, policies).items():
+    before = inspect(conn, policies)
+    for target in policies:
+        found = before[target]
         done[target] = _Done()
         if isinstance(found, UnsuitableTable):
             done[target].error = str(found)

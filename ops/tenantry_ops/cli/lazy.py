@@ -55,6 +55,11 @@ COMMANDS: dict[str, Lazy] = {
         "app",
         "Show and change which node of a shard is its primary.",
     ),
+    "partitions": Lazy(
+        "tenantry_ops.cli.partitions",
+        "app",
+        "Make time partitions ahead, and retire old ones, at nobody's expense.",
+    ),
     "doctor": Lazy(
         "tenantry_ops.cli.doctor",
         "doctor",

@@ -121,12 +121,12 @@ def test_a_long_reader_stops_no_writer(alone):
     (old,) = alone.old_days(9)
     alone.roll_over(daily())
     with psycopg.connect(alone.conninfo) as reader:
-        reader.execute("SELECT count(*), pg_sleep(0.2) FROM events")
+        reader.execute("SELECT count(*) FROM events")
         report = alone.roll_over(daily(premake=6, at_end="drop", **RETIRING))
         assert {it.step.verb for it in report.outcomes} == {"create"}
         assert report.ahead == 6
         assert "nothing is half done" in report.error
-        assert f"pid {reader.info.backend_pid} has been in a transaction" in report.error
+        assert f"locks on it are held by pid {reader.info.backend_pid}" in report.error
         assert old in alone.partitions()
         assert report.stall_ms < 500
     assert alone.roll_over(daily(premake=6, at_end="drop", **RETIRING)).error is None
@@ -138,7 +138,7 @@ def test_a_short_reader_is_waited_for(alone):
     (old,) = alone.old_days(9)
     alone.roll_over(daily())
     with psycopg.connect(alone.conninfo) as reader:
-        reader.execute("SELECT count(*), pg_sleep(0.2) FROM events")
+        reader.execute("SELECT count(*) FROM events")
         release = threading.Timer(0.5, reader.rollback)
         release.start()
         report = alone.roll_over(daily(at_end="drop", **RETIRING))

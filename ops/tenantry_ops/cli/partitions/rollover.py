@@ -1,0 +1,152 @@
+"""``tenantry partitions rollover``, and the units that run it."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn
+
+from tenantry.conninfo import parse
+from tenantry_ops.cli.output import (
+    AsJson,
+    Catalog,
+    Directory,
+    console,
+    errors,
+    print_json,
+    print_rows,
+)
+from tenantry_ops.cli.partitions.options import (
+    Buckets,
+    Dsn,
+    Jobs,
+    LockTimeout,
+    Patience,
+    Shards,
+    Tables,
+    places_of,
+)
+from tenantry_ops.partitions import Database, DatabaseReport, roll_over_all
+from tenantry_ops.partitions.lead import exit_code, write_metrics
+from tenantry_ops.partitions.units import render_units
+from tenantry_partitions.budget import Budget
+from tenantry_schema.errors import InvalidConfig
+
+
+def rollover(
+    *,
+    dsn: Dsn = None,
+    catalog: Catalog = None,
+    directory: Directory = None,
+    table: Tables = None,
+    shard: Shards = None,
+    bucket: Buckets = None,
+    jobs: Jobs = 4,
+    lock_timeout: LockTimeout = 50,
+    patience: Patience = 60.0,
+    alert: Annotated[int, typer.Option(help="Exit with 3 when fewer partitions lie ahead.")] = 2,
+    metrics: Annotated[
+        Path | None, typer.Option(help="File for node_exporter's textfile collector.")
+    ] = None,
+    watch: Annotated[
+        float | None, typer.Option(min=1, help="Go on, every so many seconds.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make what is due and retire what is old; exit with 1 for failures, 3 for a short lead."""
+    budget = Budget(lock_timeout / 1000, patience)
+    while True:
+        places = places_of(dsn, catalog, directory, table, shard, bucket)
+        reports = _roll_over(places, budget, jobs)
+        if metrics is not None:
+            write_metrics(metrics, reports, time.time())
+        _print_reports(reports, as_json=as_json)
+        code = exit_code(reports, alert)
+        if watch is None:
+            raise typer.Exit(code)
+        threading.Event().wait(watch)
+
+
+def units(
+    *,
+    dsn: Dsn = None,
+    catalog: Catalog = None,
+    user: Annotated[str, typer.Option(help="Who runs the service.")] = "tenantry",
+    schedule: Annotated[str, typer.Option(help="systemd's OnCalendar.")] = "hourly",
+    into: Annotated[Path | None, typer.Option(help="Folder to write the files to.")] = None,
+) -> None:
+    """Render the units of a systemd service and timer for the rollover."""
+    arguments = [
+        word
+        for option, value in (("--dsn", dsn), ("--catalog", catalog))
+        if value is not None
+        for word in (option, value)
+    ]
+    for given in (dsn, catalog):
+        if given is not None and "password" in parse(given):
+            raise InvalidConfig("no password in a unit file: use PGPASSFILE or PGSERVICEFILE")
+    program = shutil.which("tenantry") or "/usr/bin/tenantry"
+    for name, text in render_units(program, arguments, user=user, schedule=schedule).items():
+        if into is None:
+            typer.echo(f"# {name}\n{text}")
+        else:
+            (into / name).write_text(text)
+            errors.print(f"[dim]written: {into / name}[/]")
+
+
+def _roll_over(places: list[Database], budget: Budget, jobs: int) -> list[DatabaseReport]:
+    columns = (SpinnerColumn(), TextColumn("{task.completed} tables, {task.description}"))
+    quiet = not errors.is_terminal
+    with Progress(*columns, console=errors, transient=True, disable=quiet) as progress:
+        bar = progress.add_task("begin", total=None)
+        return roll_over_all(
+            places,
+            budget,
+            jobs=jobs,
+            progress=lambda name, target: progress.update(
+                bar, advance=1, description=f"{name}: {'.'.join(target)}"
+            ),
+        )
+
+
+def _print_reports(reports: list[DatabaseReport], *, as_json: bool) -> None:
+    rows: list[dict[str, Any]] = [
+        {
+            "database": report.name,
+            "error": report.error,
+            "tables": [it.as_row() for it in report.tables],
+        }
+        for report in reports
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    listed = [
+        {
+            "database": row["database"],
+            "table": f"{it['schema']}.{it['table']}",
+            "steps": len(it["steps"]),
+            "ahead": it["ahead"],
+            "stall ms": it["stall_ms"],
+            "error": "its bucket moved away" if it["moved"] else it["error"],
+        }
+        for row in rows
+        for it in row["tables"]
+        if it["steps"] or it["error"] or it["moved"]
+    ]
+    if listed:
+        print_rows(listed, as_json=False, title="What was done")
+    for row in rows:
+        if row["error"] is not None:
+            errors.print(f"[bold red]{row['database']}[/]: {row['error']}", soft_wrap=True)
+    seen = [it for row in rows for it in row["tables"]]
+    leads = [it["ahead"] for it in seen if it["ahead"] is not None]
+    console.print(
+        f"{len(seen)} tables in {len(rows)} databases; the shortest lead is "
+        f"{min(leads, default='unknown')} partitions"
+    )

@@ -10,5 +10,6 @@ pytest_plugins = [
     "fix_processes",
     "fix_failover",
     "fix_partitions",
+    "fix_partman",
     "fix_no_skips",
 ]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import errors, sql
 
 from tenantry_partitions import statements as make
-from tenantry_partitions.guards import GUARD, constraint_name
+from tenantry_partitions.guards import GUARD, PROMOTION, constraint_name
 from tenantry_partitions.marker import Marker
 from tenantry_partitions.sql import load
 from tenantry_partitions.steps import (
@@ -22,6 +22,7 @@ from tenantry_partitions.steps import (
     Drop,
     Finalize,
     Guard,
+    Promote,
     Step,
     Unguard,
 )
@@ -123,6 +124,8 @@ class Executor:
             case Unguard():
                 names = [constraint_name(GUARD, (step.start, step.end))]
                 self._locked([make.drop_checks(self._child(step), names)], step)
+            case Promote():
+                self._promote(step)
             case _:
                 raise NotImplementedError(step.verb)
 
@@ -176,6 +179,26 @@ class Executor:
             [make.drop_checks(child, [name]), make.add_check(child, name, condition)], step
         )
         self._beside(make.validate_check(child, name), step)
+
+    def _promote(self, step: Promote) -> None:
+        span, place = (step.start, step.end), self._place(step)
+        old, new = sql.Identifier(place, step.default), sql.Identifier(place, step.partition)
+        name = constraint_name(PROMOTION, span)
+        condition = make.keep_in(self._table.policy.control, span, self._table.encoding)
+        self._locked([make.drop_checks(old, [name]), make.add_check(old, name, condition)], step)
+        self._beside(make.validate_check(old, name), step)
+        self._locked(
+            [
+                make.detach(self._parent, old),
+                make.rename(old, step.partition),
+                # Proved by the CHECK: no row is read.
+                make.attach(self._parent, new, span, self._table.encoding),
+                make.drop_checks(new, [name]),
+                *make.create_like(self._parent, old, self._security()),
+                make.attach_default(self._parent, old),
+            ],
+            step,
+        )
 
     def _locked(
         self, statements: Sequence[Statement], step: Step, before: Sequence[Statement] = ()
@@ -279,7 +302,8 @@ class Executor:
         return sql.Identifier(self._place(step), step.partition)
 
     def _place(self, step: Step) -> str:
-        return self._table.schemas.get(step.partition, self._table.state.schema)
+        known = step.default if isinstance(step, Promote) else step.partition
+        return self._table.schemas.get(known, self._table.state.schema)
 
     def _name(self, step: Step) -> str:
         return self._child(step).as_string(None)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from tenantry_partitions.inspect import Target
+    from tenantry_schema.query import Statement
 
 _COLUMNS = tuple(field.name for field in fields(Policy))
 _THERE = "SELECT to_regclass('tenantry.partition_policies') IS NOT NULL"
@@ -28,11 +29,15 @@ _LISTED = sql.SQL(", ").join(sql.Identifier(name) for name in _COLUMNS)
 _READ = sql.SQL(
     "SELECT table_name, {} FROM tenantry.partition_policies ORDER BY table_name"
 ).format(_LISTED)
-_SET = sql.SQL(
-    "INSERT INTO tenantry.partition_policies (table_name, {columns})"
-    " VALUES (%(table_name)s, {values})"
-    " ON CONFLICT (table_name) DO UPDATE SET ({columns}, updated_at) = ROW ({values}, now())"
-).format(columns=_LISTED, values=sql.SQL(", ").join(sql.Placeholder(name) for name in _COLUMNS))
+# CREATE … IF NOT EXISTS would ask for rights that are only needed when it is not there.
+_MAKE = """
+DO $make$ BEGIN
+    IF to_regclass('tenantry.partition_policies') IS NULL THEN
+        CREATE SCHEMA IF NOT EXISTS {schema};
+        {table};
+    END IF;
+END $make$
+"""
 _UNSET = "DELETE FROM tenantry.partition_policies WHERE table_name = %s"
 
 
@@ -52,17 +57,31 @@ def read_policies(conn: psycopg.Connection[Any]) -> dict[str, Policy]:
     return found
 
 
-def set_policy(conn: psycopg.Connection[Any], name: str, policy: Policy) -> None:
-    """Keep a policy in a database, in one transaction; the table of them is made if need be.
+def policy_statements(name: str, policy: Policy) -> list[Statement]:
+    """Return what keeps a policy in a database; the table of policies is made if need be.
 
     :raises InvalidConfig: for a name that is neither ``table`` nor ``schema.table``
     """
     split_name(name)
+    row = {"table_name": name, **policy.as_row()}
+    return [
+        sql.SQL(_MAKE).format(schema=sql.Identifier(ADMIN), table=policy_table()),
+        sql.SQL(
+            "INSERT INTO tenantry.partition_policies ({columns}) VALUES ({values})"
+            " ON CONFLICT (table_name)"
+            " DO UPDATE SET ({columns}, updated_at) = ROW ({values}, now())"
+        ).format(
+            columns=sql.SQL(", ").join(map(sql.Identifier, row)),
+            values=sql.SQL(", ").join(map(sql.Literal, row.values())),
+        ),
+    ]
+
+
+def set_policy(conn: psycopg.Connection[Any], name: str, policy: Policy) -> None:
+    """Keep a policy in a database, in one transaction."""
     with conn.transaction():
-        if conn.execute(_THERE).fetchone() != (True,):
-            conn.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(ADMIN)))
-            conn.execute(policy_table())
-        conn.execute(_SET, {"table_name": name, **policy.as_row()})
+        for statement in policy_statements(name, policy):
+            conn.execute(statement)
 
 
 def unset_policy(conn: psycopg.Connection[Any], name: str) -> None:

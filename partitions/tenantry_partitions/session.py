@@ -102,14 +102,19 @@ def database_time(conn: psycopg.Connection[Any]) -> datetime:
     return now
 
 
+def lock_holder(conn: psycopg.Connection[Any]) -> str | None:
+    """Return who holds pg_partman's lock, or None."""
+    holder = conn.execute(_HOLDER, (PARTMAN_LOCK,)).fetchone()
+    return None if holder is None else f"pid {holder[0]}, {holder[1] or 'unnamed'}"
+
+
 def _take_turn(conn: psycopg.Connection[Any], patience: float) -> None:
     deadline = time.monotonic() + patience
     while conn.execute(_LOCK, (PARTMAN_LOCK,)).fetchone() != (True,):
         if time.monotonic() > deadline:
-            holder = conn.execute(_HOLDER, (PARTMAN_LOCK,)).fetchone()
-            who = "" if holder is None else f" (pid {holder[0]}, {holder[1] or 'unnamed'})"
             raise OperationInProgress(
-                f"another run, or pg_partman, maintains this database's partitions{who}: wait for "
+                "another run, or pg_partman, maintains this database's partitions "
+                f"({lock_holder(conn) or 'it has just ended'}): wait for "
                 "it; if it is a pooled session that has left its lock behind, end that session"
             )
         time.sleep(_PAUSE)

@@ -56,6 +56,25 @@ def attach(
     )
 
 
+def attach_default(parent: sql.Identifier, child: sql.Identifier) -> Statement:
+    """Return what attaches a default partition."""
+    return sql.SQL("ALTER TABLE {} ATTACH PARTITION {} DEFAULT").format(parent, child)
+
+
+def rename(table: sql.Identifier, name: str) -> Statement:
+    """Return what gives a table another name in its schema."""
+    return sql.SQL("ALTER TABLE {} RENAME TO {}").format(table, sql.Identifier(name))
+
+
+def create_partition(
+    parent: sql.Identifier, child: sql.Identifier, span: Range, encoding: Encoding
+) -> Statement:
+    """Return what makes a partition of a table that nobody uses yet: it locks the table."""
+    return sql.SQL("CREATE TABLE {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})").format(
+        child, parent, *(_bound(it, encoding) for it in span)
+    )
+
+
 def detach(parent: sql.Identifier, child: sql.Identifier, how: str = "") -> Statement:
     """Return what detaches a partition: plainly, CONCURRENTLY, or by FINALIZE."""
     return sql.SQL("ALTER TABLE {} DETACH PARTITION {} {}").format(parent, child, sql.SQL(how))

@@ -60,6 +60,9 @@ COMMANDS: dict[str, Lazy] = {
         "app",
         "Make time partitions ahead, and retire old ones, at nobody's expense.",
     ),
+    "partman": Lazy(
+        "tenantry_ops.cli.partitions.partman", "app", "Find what pg_partman does not say."
+    ),
     "doctor": Lazy(
         "tenantry_ops.cli.doctor",
         "doctor",

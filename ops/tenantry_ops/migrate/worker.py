@@ -21,6 +21,7 @@ import psycopg
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
+import tenantry_partitions.operations  # noqa: F401  registers `op.set_partition_policy`
 from tenantry_ops.engine import engine_of
 from tenantry_ops.models import layout_of
 from tenantry_schema.errors import TenantryError

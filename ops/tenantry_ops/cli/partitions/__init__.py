@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from tenantry_ops.cli.partitions.partman import adopt, export_partman
 from tenantry_ops.cli.partitions.plan import plan
 from tenantry_ops.cli.partitions.policy import app as policy_app
 from tenantry_ops.cli.partitions.rollover import rollover, units
@@ -15,4 +16,6 @@ app = typer.Typer(
 app.command()(plan)
 app.command()(rollover)
 app.command()(units)
+app.command()(adopt)
+app.command()(export_partman)
 app.add_typer(policy_app, name="policy")

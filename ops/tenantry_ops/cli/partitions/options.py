@@ -41,6 +41,17 @@ def policies_at(dsn: str | None, catalog: str | None, directory: Path | None) ->
     return catalog_of(catalog, directory)
 
 
+def one_dsn(dsn: str | None) -> str:
+    """Return the conninfo of the one database that is meant.
+
+    :raises InvalidConfig: when none is given, or libpq cannot read it
+    """
+    if dsn is None:
+        raise InvalidConfig("which database? Name it with --dsn or TENANTRY_PARTITIONS_DSN")
+    parse(dsn)
+    return dsn
+
+
 def places_of(
     dsn: str | None,
     catalog: str | None,

@@ -1,0 +1,59 @@
+"""A server of Debian's Postgres 15 with pg_partman 4.7, and sets that it began."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from fix_partitions import EVENTS, Alone
+
+from tenantry_ops.fleet import Fleet
+from tenantry_partitions.budget import Budget
+
+PG_BIN = "/usr/lib/postgresql/15/bin"
+
+
+@pytest.fixture(scope="session")
+def debian(tmp_path_factory):
+    """One server, whatever `--pg-bin` says: pg_partman comes with Debian's."""
+    directory = tmp_path_factory.mktemp("debian")
+    for parent in (directory, *directory.parents[:2]):
+        parent.chmod(0o755)
+    with Fleet.up(directory, shards=1, replicas=0, pg_bin=PG_BIN) as running:
+        yield running.superuser_conninfo(running.shards[0].primary)
+        running.discard()
+
+
+class WithPartman(Alone):
+    """A database with pg_partman."""
+
+    def create_parent(self, interval, *, table="public.events", **more):
+        given = {"p_parent_table": table, "p_control": "at", "p_type": "native"}
+        given |= {"p_interval": interval, **more}
+        arguments = ", ".join(f"{name} := {value!r}" for name, value in given.items())
+        self.run(f"SELECT partman.create_parent({arguments})")
+
+    def run_maintenance(self, table="public.events"):
+        """pg_partman's own, of one set, in UTC."""
+        self.run(f"SELECT partman.run_maintenance('{table}', p_analyze := false)")
+
+    def config(self, column, table="public.events"):
+        found = self.run(f"SELECT {column} FROM partman.part_config WHERE parent_table = '{table}'")
+        return found[0][0]
+
+    def configure(self, assignment, table="public.events"):
+        self.run(f"UPDATE partman.part_config SET {assignment} WHERE parent_table = '{table}'")
+
+
+@pytest.fixture
+def partman(debian):
+    """An empty `public.events`, and pg_partman without any set."""
+    found = WithPartman(debian, Budget(total=3))
+    with psycopg.connect(debian, autocommit=True) as conn:
+        conn.execute("DROP EXTENSION IF EXISTS pg_partman")
+        for schema in ("partman", "public", "tenantry"):
+            conn.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+        conn.execute("CREATE SCHEMA public")
+        conn.execute("CREATE SCHEMA partman")
+        conn.execute("CREATE EXTENSION pg_partman SCHEMA partman")
+    found.run(EVENTS)
+    return found

@@ -1,0 +1,135 @@
+"""Default partitions with rows: promoted or guarded, and never scanned under a lock."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import psycopg
+import pytest
+from fix_partitions import daily
+
+from tenantry_partitions.executor import Executor
+from tenantry_partitions.inspect import inspect_one
+from tenantry_partitions.partman import adopted_policy, find_extension, read_sets
+from tenantry_partitions.planner import plan
+from tenantry_partitions.rollover import roll_over
+from tenantry_partitions.session import database_time, prepare
+from tenantry_partitions.steps import Promote
+
+ROWS = "SELECT count(*), sum(id), min(at), max(at) FROM events"
+
+
+@pytest.fixture
+def full(alone):
+    """A set whose partitions ended ten days ago, and whose default has taken every row since."""
+    alone.old_days(12, 11)
+    alone.run(
+        "CREATE TABLE events_default PARTITION OF events DEFAULT",
+        "INSERT INTO events SELECT it, now() - it * interval '1 hour', 'x'"
+        " FROM generate_series(0, 199) AS it",
+    )
+    return alone
+
+
+def told(alone, policy):
+    """Roll over, and return what the server said of the scans that it spared."""
+    said = []
+    with alone.session() as conn:
+        conn.execute("SET client_min_messages = debug1")
+        conn.add_notice_handler(lambda notice: said.append(notice.message_primary))
+        (report,) = roll_over(conn, {("public", "events"): policy}, alone.budget)
+    assert report.error is None
+    return report, [it for it in said if "implied by existing constraints" in it]
+
+
+def test_the_default_becomes_the_partition_of_its_rows(full):
+    """Not a row is copied or lost; a new, empty default takes its place."""
+    before = full.run(ROWS)
+    file = full.run("SELECT pg_relation_filenode('events_default')")
+    report, spared = told(full, daily())
+    assert [it.step.verb for it in report.outcomes] == ["promote", *["create"] * 3]
+    assert report.ahead == 3
+    assert full.run(ROWS) == before
+    assert full.run("SELECT count(*) FROM events_default") == [(0,)]
+    name = report.outcomes[0].step.partition
+    assert full.run(f"SELECT pg_relation_filenode('{name}')") == file
+    assert any(f'"{name}"' in it for it in spared)
+    assert full.run("SELECT count(*) FROM pg_constraint WHERE conname ~ 'tenantry'") == [(0,)]
+    assert full.plan(daily()).steps == ()
+    full.run("INSERT INTO events VALUES (1000, now(), 'goes on')")
+
+
+def test_a_guard_spares_the_scan(full):
+    """Of rows that no partition can be made of."""
+    day = full.today() - timedelta(days=4)
+    full.run("DELETE FROM events WHERE at > now() - interval '6 days'")
+    full.old_days(4)
+    full.run(f"INSERT INTO events VALUES (5, '{day - timedelta(hours=30)}', 'before')")
+    full.run(f"INSERT INTO events VALUES (6, '{day + timedelta(hours=30)}', 'behind')")
+    before = full.run(ROWS)
+    report, spared = told(full, daily())
+    verbs = [it.step.verb for it in report.outcomes]
+    assert verbs == ["guard", *["create"] * (len(verbs) - 2), "unguard"]
+    assert sum('default partition "events_default"' in it for it in spared) == len(verbs) - 2
+    assert full.run(ROWS) == before
+    assert report.ahead == 3
+
+
+@pytest.mark.parametrize("statement", range(6))
+def test_a_promotion_cut_off_between_its_transactions(full, statement):
+    """The next run goes on; nothing is hidden or lost meanwhile."""
+    before = full.run(ROWS)
+    with pytest.raises(psycopg.OperationalError):
+        with full.session() as conn:
+            _killed_before(conn, full, statement)
+            table = inspect_one(conn, ("public", "events"), daily())
+            step, *_ = plan(daily(), table.state, database_time(conn)).steps
+            assert isinstance(step, Promote)
+            Executor(conn, table, full.budget).run(step)
+            conn.close()
+            conn.execute("SELECT 1")
+    assert full.run(ROWS) == before
+    report = full.roll_over(daily())
+    assert (report.error, report.ahead) == (None, 3)
+    assert full.run(ROWS) == before
+    assert full.run("SELECT count(*) FROM events_default") == [(0,)]
+    assert full.run("SELECT count(*) FROM pg_constraint WHERE conname ~ 'tenantry'") == [(0,)]
+
+
+def _killed_before(conn, alone, number):
+    """End the session just before its n-th statement on the table, as kill -9 would."""
+    original, seen = conn.execute, iter(range(1000))
+
+    def execute(query, *arguments, **options):
+        text = query if isinstance(query, str) else query.as_string(None)
+        if "ALTER TABLE" in text and next(seen) == number:
+            alone.run(f"SELECT pg_terminate_backend({conn.info.backend_pid})")
+        return original(query, *arguments, **options)
+
+    conn.execute = execute
+
+
+def test_a_set_of_pg_partman_with_rows_in_its_default(partman):
+    """Adopted and continued by us; then pg_partman, whose maintenance had failed, goes on as well."""
+    start = partman.today() - timedelta(days=20)
+    partman.create_parent("daily", p_premake=1, p_start_partition=f"{start}")
+    for it in partman.partitions():
+        if it > f"events_p{partman.today() - timedelta(days=9):%Y_%m_%d}" and "default" not in it:
+            partman.run(f"DROP TABLE {it}")
+    partman.run(
+        "INSERT INTO events SELECT it, now() - it * interval '1 hour', 'x'"
+        " FROM generate_series(0, 50) AS it"
+    )
+    partman.configure("infinite_time_partitions = true, premake = 3")
+    with pytest.raises(psycopg.errors.RaiseException, match="would be violated"):
+        partman.run_maintenance()
+    with psycopg.connect(partman.conninfo, autocommit=True) as conn:
+        prepare(conn, partman.budget)
+        (given,) = read_sets(conn, find_extension(conn))
+        policy = adopted_policy(conn, given)
+    report = partman.roll_over(policy)
+    assert (report.error, report.ahead) == (None, 3)
+    assert partman.run("SELECT count(*) FROM events") == [(51,)]
+    partman.configure("premake = 6")
+    partman.run_maintenance()
+    assert partman.plan(policy).steps == ()

@@ -93,6 +93,7 @@ class Executor:
 
         :raises LockNotGranted: when the budget is spent
         :raises RolloverFailed: when the server refuses it, naming the reason
+        :raises psycopg.OperationalError: when the connection is lost
         """
         began = time.monotonic()
         self._attempts, self._stall = 0, 0.0
@@ -100,6 +101,9 @@ class Executor:
             self._conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self._table.owner)))
             self._do(step)
         except errors.Error as error:
+            if self._conn.closed:
+                # Not this table's fault, and the end of every other one's turn.
+                raise
             raise RolloverFailed(
                 f"{self._name(step)}: {step.verb} failed ({str(error).splitlines()[0]}, SQLSTATE "
                 f"{error.sqlstate}): mend the reason and run it again"

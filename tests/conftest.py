@@ -11,5 +11,6 @@ pytest_plugins = [
     "fix_failover",
     "fix_partitions",
     "fix_partman",
+    "fix_stores",
     "fix_no_skips",
 ]

@@ -15,8 +15,10 @@ from psycopg import errors, sql
 from tenantry_partitions import statements as make
 from tenantry_partitions.guards import GUARD, PROMOTION, constraint_name
 from tenantry_partitions.marker import Marker
+from tenantry_partitions.policy import AtEnd
 from tenantry_partitions.sql import load
 from tenantry_partitions.steps import (
+    Archive,
     Create,
     Detach,
     Drop,
@@ -30,10 +32,13 @@ from tenantry_schema.errors import LockNotGranted, RolloverFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import LiteralString
 
     import psycopg
 
+    from tenantry_partitions.archive.archiver import Archiver
     from tenantry_partitions.budget import Budget
+    from tenantry_partitions.coverage import Range
     from tenantry_partitions.inspect import Inspected
     from tenantry_schema.query import Statement
 
@@ -77,10 +82,18 @@ class Executor:
 
     :param conn: a session of :func:`~tenantry_partitions.session.maintenance`
     :param table: the table as it was inspected
+    :param archiver: what archives partitions, where the policies ask for it
     """
 
-    def __init__(self, conn: psycopg.Connection[Any], table: Inspected, budget: Budget) -> None:
+    def __init__(
+        self,
+        conn: psycopg.Connection[Any],
+        table: Inspected,
+        budget: Budget,
+        archiver: Archiver | None = None,
+    ) -> None:
         self._conn = conn
+        self._archiver = archiver
         self._table = table
         self._budget = budget
         self._deadline = time.monotonic() + budget.total
@@ -98,7 +111,10 @@ class Executor:
         began = time.monotonic()
         self._attempts, self._stall = 0, 0.0
         try:
-            self._conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self._table.owner)))
+            if not isinstance(step, Archive | Drop):
+                # What is made belongs to the table's owner. Rows are read as whoever connected:
+                # an owner is held back by the row security that it forces.
+                self._conn.execute(self._set_role("SET ROLE {}"))
             self._do(step)
         except errors.Error as error:
             if self._conn.closed:
@@ -130,6 +146,8 @@ class Executor:
                 self._locked([make.drop_checks(self._child(step), names)], step)
             case Promote():
                 self._promote(step)
+            case Archive():
+                self._archive(step)
             case _:
                 raise NotImplementedError(step.verb)
 
@@ -171,8 +189,71 @@ class Executor:
         statement = make.detach(self._parent, self._child(step), "FINALIZE")
         return lambda: void(self._conn.execute(statement))
 
-    def _drop(self, step: Step) -> None:
-        self._locked([make.drop(self._child(step))], step)
+    def _archive(self, step: Archive) -> None:
+        if self._archiver is None:
+            raise RolloverFailed(f"{self._name(step)}: there is no store to archive it to")
+        child, table = self._child(step), self._table.state.table
+        self._attempts += 1
+        path = self._archiver.archive(self._conn, self._table, step, child)
+        marker = Marker(table, step.start, step.end, AtEnd.ARCHIVE, path)
+        self._locked([make.comment(child, marker.text())], step)
+        self._stall = 0.0
+
+    def _drop(self, step: Drop) -> None:
+        child = self._child(step)
+
+        def once() -> None:
+            with self._conn.transaction():
+                self._conn.execute(make.lock(child))
+                marker = Marker.read(self._comment(step))
+                if marker is None or marker.then is not step.then:
+                    raise RolloverFailed(
+                        f"{self._name(step)}: it does not say that it was detached to be dropped"
+                    )
+                if step.then is AtEnd.ARCHIVE:
+                    self._check_archive(marker, child)
+                self._conn.execute(make.drop(child))
+
+        self._retried(once, step)
+
+    def _check_archive(self, marker: Marker, child: sql.Identifier) -> None:
+        if self._archiver is None or marker.archive is None:
+            raise RolloverFailed(f"{child.as_string(None)}: it was not archived: it is not dropped")
+        self._archiver.check(self._conn, marker.archive, child)
+
+    def _comment(self, step: Step) -> str | None:
+        query = "SELECT obj_description(to_regclass(%s), 'pg_class')"
+        row = self._conn.execute(query, (self._name(step),)).fetchone()
+        return None if row is None else row[0]
+
+    def attach_filled(
+        self, name: str, span: Range, marker: Marker, fill: Callable[[psycopg.Cursor[Any]], None]
+    ) -> None:
+        """Make a partition with rows, in one transaction.
+
+        :param fill: writes the rows, into the table that was made
+        :raises LockNotGranted: when the budget is spent
+        """
+        step = Create(name, *span, "restored from its archive")
+        child = self._child(step)
+        attach = make.attach(self._parent, child, span, self._table.encoding)
+
+        def once() -> None:
+            with self._conn.transaction():
+                self._conn.execute(attach)
+
+        with self._conn.transaction(), self._conn.cursor() as cursor:
+            cursor.execute(self._set_role("SET LOCAL ROLE {}"))
+            made = make.create_like(self._parent, child, self._security())
+            cursor.execute(sql.SQL(";\n").join(made), prepare=False)
+            cursor.execute("SET LOCAL ROLE NONE")
+            fill(cursor)
+            cursor.execute(self._set_role("SET LOCAL ROLE {}"))
+            cursor.execute(make.comment(child, marker.text()))
+            self._retried(once, step)
+
+    def _set_role(self, how: LiteralString) -> sql.Composed:
+        return sql.SQL(how).format(sql.Identifier(self._table.owner))
 
     def _guard(self, step: Guard) -> None:
         child, span = self._child(step), (step.start, step.end)

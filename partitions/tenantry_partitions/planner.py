@@ -217,7 +217,12 @@ def _expired(policy: Policy, state: TableState, now: datetime) -> list[str]:
     if policy.retention is None or policy.at_end is AtEnd.KEEP:
         return []
     limit = policy.retention.before(now)
-    attached = [it.name for it in sorted(state.partitions) if it.end <= limit and not it.pending]
+    attached = [
+        it.name
+        for it in sorted(state.partitions)
+        # What was restored from an archive stays until somebody lets it go.
+        if it.end <= limit and not it.pending and it.then is not AtEnd.KEEP
+    ]
     return attached + [it.name for it in state.retired if it.then is policy.at_end]
 
 

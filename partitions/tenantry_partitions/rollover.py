@@ -11,13 +11,14 @@ from tenantry_partitions.executor import Executor, Outcome
 from tenantry_partitions.inspect import Inspected, inspect
 from tenantry_partitions.planner import Plan, plan
 from tenantry_partitions.session import database_time
-from tenantry_schema.errors import LockNotGranted, RolloverFailed, UnsuitableTable
+from tenantry_schema.errors import ArchiveMismatch, LockNotGranted, RolloverFailed, UnsuitableTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import psycopg
 
+    from tenantry_partitions.archive.archiver import Archiver
     from tenantry_partitions.budget import Budget
     from tenantry_partitions.findings import Finding
     from tenantry_partitions.inspect import Target
@@ -88,11 +89,13 @@ def roll_over(
     policies: Mapping[Target, Policy],
     budget: Budget,
     *,
+    archiver: Archiver | None = None,
     progress: Callable[[Target], None] = lambda _: None,
 ) -> list[TableReport]:
     """Do what is due for each table; return what became of it, in the order of the policies.
 
     :param conn: a session of :func:`~tenantry_partitions.session.maintenance`
+    :param archiver: what archives partitions; without it those that should be archived wait
     :param progress: told of every table that is done
     """
     done: dict[Target, _Done] = {}
@@ -103,18 +106,25 @@ def roll_over(
         if isinstance(found, UnsuitableTable):
             done[target].error = str(found)
         else:
-            _one(conn, found, budget, done[target])
+            _one(conn, found, budget, archiver, done[target])
         progress(target)
-    after = plan_tables(conn, policies)
+    after = plan_tables(conn, policies, archiving=archiver is not None)
     return [_report(target, policies[target], done[target], after[target]) for target in policies]
 
 
-def _one(conn: psycopg.Connection[Any], table: Inspected, budget: Budget, done: _Done) -> None:
-    executor = Executor(conn, table, budget)
+def _one(
+    conn: psycopg.Connection[Any],
+    table: Inspected,
+    budget: Budget,
+    archiver: Archiver | None,
+    done: _Done,
+) -> None:
+    executor = Executor(conn, table, budget, archiver)
+    archiving = archiver is not None
     try:
-        for step in plan(table.policy, table.state, database_time(conn)).steps:
+        for step in plan(table.policy, table.state, database_time(conn), archiving=archiving).steps:
             done.outcomes.append(executor.run(step))
-    except (RolloverFailed, LockNotGranted) as error:
+    except (RolloverFailed, LockNotGranted, ArchiveMismatch) as error:
         done.moved = not _is_there(conn, table)
         done.error = None if done.moved else str(error)
 

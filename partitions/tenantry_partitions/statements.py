@@ -85,6 +85,11 @@ def comment(table: sql.Identifier, text: str | None) -> Statement:
     return sql.SQL("COMMENT ON TABLE {} IS {}").format(table, sql.Literal(text))
 
 
+def lock(table: sql.Identifier) -> Statement:
+    """Return what keeps everybody away from a table until the transaction ends."""
+    return sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(table)
+
+
 def drop(table: sql.Identifier) -> Statement:
     """Return what drops a table, and nothing that depends on it."""
     return sql.SQL("DROP TABLE {}").format(table)

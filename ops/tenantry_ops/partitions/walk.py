@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tenantry_ops.partitions.places import Database
+    from tenantry_partitions.archive import Archiver
     from tenantry_partitions.budget import Budget
     from tenantry_partitions.inspect import Target
     from tenantry_partitions.rollover import TableReport
@@ -77,6 +78,7 @@ def roll_over_all(
     budget: Budget,
     *,
     jobs: int,
+    archiver: Archiver | None = None,
     progress: Callable[[str, Target], None] = lambda *_: None,
 ) -> list[DatabaseReport]:
     """Do what is due in each database.
@@ -91,6 +93,7 @@ def roll_over_all(
                 conn,
                 database.policies(conn),
                 budget,
+                archiver=archiver,
                 progress=lambda target: progress(database.name, target),
             )
             return DatabaseReport(database.name, done)

@@ -26,6 +26,12 @@ Tables = Annotated[
 ]
 Shards = Annotated[list[str] | None, typer.Option("--shard", help="A shard's name.")]
 Buckets = Annotated[list[int] | None, typer.Option("--bucket", help="A bucket's number.")]
+ArchiveTo = Annotated[
+    str | None,
+    typer.Option(
+        "--archive", envvar="TENANTRY_ARCHIVE", help="file:///folder or s3://bucket/prefix."
+    ),
+]
 Jobs = Annotated[int, typer.Option(min=1, max=256, help="Databases at once.")]
 LockTimeout = Annotated[
     int, typer.Option("--lock-timeout", help="Milliseconds that one attempt at a lock may wait.")

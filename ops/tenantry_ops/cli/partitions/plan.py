@@ -8,7 +8,15 @@ from typing import Any
 import typer
 
 from tenantry_ops.cli.output import AsJson, Catalog, Directory, console, print_json, print_rows
-from tenantry_ops.cli.partitions.options import Buckets, Dsn, Jobs, Shards, Tables, places_of
+from tenantry_ops.cli.partitions.options import (
+    ArchiveTo,
+    Buckets,
+    Dsn,
+    Jobs,
+    Shards,
+    Tables,
+    places_of,
+)
 from tenantry_ops.partitions import DatabasePlan, plan_all
 from tenantry_partitions.budget import Budget
 from tenantry_partitions.planner import Plan
@@ -25,11 +33,12 @@ def plan(
     shard: Shards = None,
     bucket: Buckets = None,
     jobs: Jobs = 4,
+    archive: ArchiveTo = None,
     as_json: AsJson = False,
 ) -> None:
     """Print what is due and what is odd; exit with 2 when something is due or wrong."""
     places = places_of(dsn, catalog, directory, table, shard, bucket)
-    found = plan_all(places, Budget(), jobs=jobs)
+    found = plan_all(places, Budget(), jobs=jobs, archiving=archive is not None)
     if as_json:
         print_json([_plan_row(it) for it in found])
     else:

@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn
@@ -21,7 +21,9 @@ from tenantry_ops.cli.output import (
     print_json,
     print_rows,
 )
+from tenantry_ops.cli.partitions.archive import archiver_of
 from tenantry_ops.cli.partitions.options import (
+    ArchiveTo,
     Buckets,
     Dsn,
     Jobs,
@@ -37,6 +39,9 @@ from tenantry_ops.partitions.units import render_units
 from tenantry_partitions.budget import Budget
 from tenantry_schema.errors import InvalidConfig
 
+if TYPE_CHECKING:
+    from tenantry_partitions.archive import Archiver
+
 
 def rollover(
     *,
@@ -47,6 +52,7 @@ def rollover(
     shard: Shards = None,
     bucket: Buckets = None,
     jobs: Jobs = 4,
+    archive: ArchiveTo = None,
     lock_timeout: LockTimeout = 50,
     patience: Patience = 60.0,
     alert: Annotated[int, typer.Option(help="Exit with 3 when fewer partitions lie ahead.")] = 2,
@@ -60,9 +66,10 @@ def rollover(
 ) -> None:
     """Make what is due and retire what is old; exit with 1 for failures, 3 for a short lead."""
     budget = Budget(lock_timeout / 1000, patience)
+    archiver = None if archive is None else archiver_of(archive)
     while True:
         places = places_of(dsn, catalog, directory, table, shard, bucket)
-        reports = _roll_over(places, budget, jobs)
+        reports = _roll_over(places, budget, jobs, archiver)
         if metrics is not None:
             write_metrics(metrics, reports, time.time())
         _print_reports(reports, as_json=as_json)
@@ -99,7 +106,9 @@ def units(
             errors.print(f"[dim]written: {into / name}[/]")
 
 
-def _roll_over(places: list[Database], budget: Budget, jobs: int) -> list[DatabaseReport]:
+def _roll_over(
+    places: list[Database], budget: Budget, jobs: int, archiver: Archiver | None
+) -> list[DatabaseReport]:
     columns = (SpinnerColumn(), TextColumn("{task.completed} tables, {task.description}"))
     quiet = not errors.is_terminal
     with Progress(*columns, console=errors, transient=True, disable=quiet) as progress:
@@ -108,6 +117,7 @@ def _roll_over(places: list[Database], budget: Budget, jobs: int) -> list[Databa
             places,
             budget,
             jobs=jobs,
+            archiver=archiver,
             progress=lambda name, target: progress.update(
                 bar, advance=1, description=f"{name}: {'.'.join(target)}"
             ),

@@ -1,0 +1,74 @@
+"""Make an archived partition again: attached, queryable, and exempt from the next retirement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from tenantry_partitions.archive.archiver import rows_of, whole
+from tenantry_partitions.archive.content import content_of, copy_in, generated_in
+from tenantry_partitions.coverage import overlaps
+from tenantry_partitions.executor import Executor
+from tenantry_partitions.inspect import inspect_one
+from tenantry_partitions.marker import Marker
+from tenantry_partitions.policy import AtEnd
+from tenantry_schema.errors import AlreadyExists, ArchiveMismatch
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from tenantry_partitions.archive.manifest import Manifest
+    from tenantry_partitions.archive.store import Store
+    from tenantry_partitions.budget import Budget
+    from tenantry_partitions.inspect import Inspected
+    from tenantry_partitions.policy import Policy
+
+
+def restore(
+    conn: psycopg.Connection[Any],
+    store: Store,
+    manifest: Manifest,
+    policy: Policy,
+    budget: Budget,
+) -> None:
+    """Restore a partition in one transaction: it is there, whole and attached, or not at all.
+
+    :param conn: a session of :func:`~tenantry_partitions.session.maintenance`
+    :raises AlreadyExists: when its name is taken, or a partition covers a part of its range
+    :raises ArchiveMismatch: when what comes back is not what was archived
+    :raises LockNotGranted: when the budget is spent
+    """
+    table = inspect_one(conn, (manifest.schema, manifest.table), policy)
+    _refuse_existing(table, manifest)
+    place = sql.Identifier(manifest.schema, manifest.partition)
+    marker = Marker(manifest.table, manifest.start, manifest.end, AtEnd.KEEP, manifest.name)
+
+    def fill(cursor: psycopg.Cursor[Any]) -> None:
+        computed = generated_in(conn, place)
+        names = [name for name, _ in manifest.columns if name not in computed]
+        with whole(store, manifest) as file:
+            copy_in(cursor, place, names, rows_of(file, manifest))
+        found = content_of(conn, place)
+        if found != manifest.content:
+            raise ArchiveMismatch(
+                f"{manifest.name} says {manifest.content.rows} rows, but {found.rows} of another "
+                "digest came back: nothing was restored"
+            )
+
+    executor = Executor(conn, table, budget)
+    executor.attach_filled(manifest.partition, (manifest.start, manifest.end), marker, fill)
+
+
+def _refuse_existing(table: Inspected, manifest: Manifest) -> None:
+    state, span = table.state, (manifest.start, manifest.end)
+    for it in state.partitions:
+        if it.name == manifest.partition or overlaps((it.start, it.end), span):
+            raise AlreadyExists(
+                f"partition {it.name} has rows of that time: detach it first, nothing was restored"
+            )
+    if manifest.partition in state.taken | {it.name for it in state.retired}:
+        raise AlreadyExists(
+            f"a table {manifest.schema}.{manifest.partition} is there: rename or drop it first, "
+            "nothing was restored"
+        )

@@ -1,0 +1,279 @@
+"""Archives: written, read back, compared by the server itself, and only then dropped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import duckdb
+import psycopg
+import pytest
+from fix_partitions import daily
+from pyarrow import parquet
+from typer.testing import CliRunner
+
+from tenantry_ops.cli.partitions import app
+from tenantry_partitions.archive import Archiver, Store, restore
+from tenantry_partitions.archive.manifest import Manifest
+from tenantry_partitions.policies import set_policy
+from tenantry_partitions.rollover import roll_over
+from tenantry_schema.errors import AlreadyExists, ArchiveMismatch, InvalidConfig, RolloverFailed
+
+ARCHIVED = daily(retention="5 days", at_end="archive")
+EVERYTHING = """
+CREATE TYPE mood AS ENUM ('fine', 'tired');
+CREATE TABLE odd (
+    tenant_id uuid NOT NULL, at timestamptz NOT NULL, n int NOT NULL,
+    small smallint, big bigint, real4 real, real8 double precision, exact numeric,
+    body text, short varchar(9), doc jsonb, plain json, raw bytea, many text[], span interval,
+    local timestamp, day date, flag boolean, mood mood, net inet,
+    twice int GENERATED ALWAYS AS (n * 2) STORED,
+    PRIMARY KEY (tenant_id, at, n)
+) PARTITION BY RANGE (at)
+"""
+ODD_ROWS = r"""
+INSERT INTO odd SELECT
+    gen_random_uuid(), '{day}'::timestamptz + n * interval '1.000001 seconds', n,
+    n, -n * 1000000007::bigint, n / 3.0, exp(n % 700), n / 7.0,
+    CASE n % 5 WHEN 0 THEN NULL WHEN 1 THEN '' WHEN 2 THEN E'a "quoted"\n, \\N line'
+        WHEN 3 THEN 'snow ☃ \x' ELSE 'NULL' END,
+    'v' || n % 9, jsonb_build_object('n', n, 'x', E'\u00e9"'), '{{"b": 1,  "a": [null]}}',
+    decode(md5(n::text), 'hex'), ARRAY['a,b', NULL, '"'], n * interval '1 month 1 second',
+    '{day}'::timestamp, '{day}'::date, CASE n % 3 WHEN 0 THEN NULL WHEN 1 THEN true ELSE false END,
+    CASE n % 2 WHEN 0 THEN 'fine'::mood END, '10.0.0.1/8'
+FROM generate_series(1, 3000) AS n
+"""
+
+
+def roll(alone, address, target=("public", "events"), policy=ARCHIVED):
+    with alone.session() as conn:
+        archiver = Archiver(Store.open(address))
+        (report,) = roll_over(conn, {target: policy}, alone.budget, archiver=archiver)
+    return report
+
+
+@pytest.mark.parametrize("address", ["file", "rclone", "moto"], indirect=True)
+def test_there_and_back_again(alone, address):
+    """Every kind of value, on every kind of store; what comes back is what was there."""
+    for statement in EVERYTHING.split(";"):
+        alone.run(statement)
+    target = ("public", "odd")
+    start = alone.run("SELECT date_trunc('day', now(), 'UTC') - interval '9 days'")[0][0]
+    alone.run(
+        f"CREATE TABLE odd_p{start:%Y%m%d} PARTITION OF odd "
+        f"FOR VALUES FROM ('{start}') TO ('{start}'::timestamptz + interval '1 day')",
+        ODD_ROWS.format(day=start),
+        "INSERT INTO odd (tenant_id, at, n, real8, local, day) VALUES "
+        f"(gen_random_uuid(), '{start}', 0, 'NaN', NULL, NULL), "
+        f"(gen_random_uuid(), '{start}', -1, '-Infinity', NULL, NULL)",
+    )
+    content = "SELECT count(*), sum(hashtextextended(it::text, 0)) FROM odd AS it"
+    before = alone.run(content)
+    report = roll(alone, address, target)
+    assert report.error is None
+    assert [it.step.verb for it in report.outcomes][-3:] == ["detach", "archive", "drop"]
+    assert alone.run(f"SELECT to_regclass('odd_p{start:%Y%m%d}')") == [(None,)]
+    (manifest,) = Store.open(address).manifests()
+    assert manifest.content.rows == 3002
+    with alone.session() as conn:
+        restore(conn, Store.open(address), manifest, ARCHIVED, alone.budget)
+    assert alone.run(content) == before
+    # What was restored stays, although its retention has passed.
+    assert roll(alone, address, target).outcomes == ()
+    with alone.session() as conn, pytest.raises(AlreadyExists, match="nothing was restored"):
+        restore(conn, Store.open(address), manifest, ARCHIVED, alone.budget)
+    alone.run(f"COMMENT ON TABLE odd_p{start:%Y%m%d} IS NULL")
+    again = roll(alone, address, target)
+    assert [it.step.verb for it in again.outcomes] == ["detach", "archive", "drop"]
+    assert again.error is None
+
+
+@pytest.mark.parametrize("address", ["file"], indirect=True)
+def test_any_parquet_reader_can_query_it(alone, address):
+    """By tenant and time; the file says itself what it is."""
+    (old,) = alone.old_days(9, rows=50)
+    assert roll(alone, address).error is None
+    folder = address.removeprefix("file://")
+    found = duckdb.sql(
+        f"SELECT count(*), min(body) FROM read_parquet('{folder}/public/events/*.parquet') "
+        "WHERE id BETWEEN 10 AND 19 AND \"at\" > TIMESTAMPTZ '2020-01-01'"
+    ).fetchall()
+    assert found == [(10, "row 10")]
+    metadata = parquet.read_metadata(f"{folder}/public/events/{old}.parquet").metadata
+    assert metadata[b"tenantry.rows"] == b"50"
+    assert metadata[b"tenantry.table"] == b"events"
+
+
+@pytest.mark.parametrize("address", ["file"], indirect=True)
+def test_values_that_only_postgres_has(alone, address):
+    """Kept as the text that it prints: a moment of infinity, a date before Christ."""
+    alone.run("ALTER TABLE events ADD COLUMN ends timestamptz, ADD COLUMN born date")
+    (old,) = alone.old_days(9, rows=0)
+    start = alone.today()
+    alone.run(
+        f"INSERT INTO events VALUES (1, '{start}'::timestamptz - interval '9 days', 'x', "
+        "'infinity', '0044-03-15 BC')"
+    )
+    assert roll(alone, address).error is None
+    (manifest,) = Store.open(address).manifests()
+    with alone.session() as conn:
+        restore(conn, Store.open(address), manifest, ARCHIVED, alone.budget)
+    assert alone.run("SELECT ends::text, born::text FROM events") == [("infinity", "0044-03-15 BC")]
+    assert old in alone.partitions()
+
+
+@pytest.mark.parametrize("address", ["file"], indirect=True)
+def test_an_empty_partition_and_a_missing_store(alone, address):
+    """Archived as well; without a store partitions wait, attached, and the plan says it."""
+    (old,) = alone.old_days(9, rows=0)
+    waiting = alone.roll_over(ARCHIVED)
+    assert waiting.error is None
+    assert [it.kind for it in waiting.findings if it.wrong] == ["archive"]
+    assert old in alone.partitions()
+    assert roll(alone, address).error is None
+    assert [it.content.rows for it in Store.open(address).manifests()] == [0]
+
+
+class Faulty:
+    """A store that does something else than it says."""
+
+    def __init__(self, address, fault):
+        self._store = Store.open(address)
+        self._fault = fault
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def upload(self, path):
+        if self._fault == "refuses":
+            folder = Path(self._store.address.removeprefix("file://"))
+            (folder / "full").write_text("no folder")
+            path = f"full/{path}"
+        return self._store.upload(path)
+
+    def download(self, path):
+        file = Path(self._store.address.removeprefix("file://")) / path
+        data = bytearray(file.read_bytes())
+        if self._fault == "truncates":
+            file.write_bytes(data[:100])
+        if self._fault == "changes":
+            data[10] ^= 255
+            file.write_bytes(data)
+        if self._fault == "forgets":
+            file.unlink()
+        return self._store.download(path)
+
+
+@pytest.mark.parametrize("address", ["file"], indirect=True)
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("refuses", "nothing was dropped"),
+        ("truncates", "nothing is dropped"),
+        ("changes", "nothing is dropped"),
+        ("forgets", "is not in file://"),
+    ],
+)
+def test_a_store_that_fails_or_lies(alone, address, fault, said):
+    """Caught by reading back; the partition is still there, and the next run archives it."""
+    (old,) = alone.old_days(9)
+    with alone.session() as conn:
+        archiver = Archiver(Faulty(address, fault))
+        (report,) = roll_over(
+            conn, {("public", "events"): ARCHIVED}, alone.budget, archiver=archiver
+        )
+    assert said in report.error
+    assert alone.run(f"SELECT count(*) FROM {old}") == [(10,)]
+    assert list(Store.open(address).manifests()) == []
+    after = roll(alone, address)
+    assert after.error is None
+    assert [it.step.verb for it in after.outcomes] == ["archive", "drop"]
+
+
+@pytest.mark.parametrize("address", ["file"], indirect=True)
+def test_a_partition_that_changed_after_its_archive_is_not_dropped(alone, address):
+    """Compared once more, in the drop's own transaction."""
+    (old,) = alone.old_days(9)
+
+    class Late(Archiver):
+        def check(self, conn, path, place):
+            conn.execute(
+                f"INSERT INTO public.{old} SELECT 99, at, 'late' FROM public.{old} LIMIT 1"
+            )
+            super().check(conn, path, place)
+
+    with alone.session() as conn:
+        (report,) = roll_over(
+            conn,
+            {("public", "events"): ARCHIVED},
+            alone.budget,
+            archiver=Late(Store.open(address)),
+        )
+    assert "the server finds 11" in report.error
+    assert alone.run(f"SELECT count(*) FROM {old}") == [(10,)]
+
+
+@pytest.mark.parametrize("address", ["moto"], indirect=True)
+def test_two_databases_in_one_prefix(alone, address):
+    """A manifest is never overwritten by another partition's."""
+    (old,) = alone.old_days(9)
+    assert roll(alone, address).error is None
+    store = Store.open(address)
+    (manifest,) = store.manifests()
+    store.put_manifest(manifest)
+    other = Manifest.read(manifest.text().replace('"rows": 10', '"rows": 11'), "here")
+    with pytest.raises(ArchiveMismatch, match="a prefix of its own"):
+        store.put_manifest(other)
+    alone.old_days(9, rows=3)
+    assert "the server finds 3" in roll(alone, address).error
+    assert alone.run(f"SELECT count(*) FROM {old}") == [(3,)]
+
+
+@pytest.mark.parametrize("address", ["rclone"], indirect=True)
+def test_the_commands(alone, address):
+    """List, verify, restore; a file that was changed is found."""
+    alone.old_days(9)
+    at = ("--archive", address)
+    with psycopg.connect(alone.conninfo, autocommit=True) as conn:
+        set_policy(conn, "public.events", ARCHIVED)
+    done = CliRunner().invoke(app, ["rollover", "--dsn", alone.conninfo, *at])
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(CliRunner().invoke(app, ["archive", "list", *at, "--json"]).stdout)
+    assert row["rows"] == 10
+    assert CliRunner().invoke(app, ["archive", "verify", *at]).exit_code == 0
+    back = ["archive", "restore", row["manifest"], "--dsn", alone.conninfo, *at]
+    restored = CliRunner().invoke(app, back)
+    assert restored.exit_code == 0, restored.exception
+    assert alone.run("SELECT count(*) FROM events") == [(10,)]
+    again = CliRunner().invoke(app, back)
+    assert isinstance(again.exception, AlreadyExists)
+    with Store.open(address).upload(row["manifest"].replace(".json", ".parquet")) as upload:
+        upload.write(b"PAR1 of something else")
+    broken = CliRunner().invoke(app, ["archive", "verify", *at, "--json"])
+    assert broken.exit_code == 1
+    assert "another digest" in json.loads(broken.stdout)[0]["problem"]
+
+
+@pytest.mark.parametrize(
+    "address", ["ftp://host/x", "s3://key:secret@bucket/x", "archive", "https://host/x"]
+)
+def test_addresses_that_cannot_be(address):
+    """Refused; a secret is not repeated."""
+    with pytest.raises(InvalidConfig, match="file:///folder or s3://") as refused:
+        Store.open(address)
+    assert "secret@" not in str(refused.value)
+
+
+def test_a_store_that_is_away(alone, monkeypatch):
+    """Said by name; nothing is dropped."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "hunter2",
+        "AWS_REGION": "x",
+        "AWS_ALLOW_HTTP": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RolloverFailed, match="nothing was dropped") as failed:
+        list(Store.open("s3://archive/x").manifests())
+    assert "hunter2" not in str(failed.value)

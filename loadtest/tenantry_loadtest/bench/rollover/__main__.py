@@ -1,0 +1,186 @@
+"""Measure, print the table, and say which of the promises hold."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from tenantry_loadtest.bench.rollover import ways
+from tenantry_loadtest.bench.rollover.archive import measure_archive
+from tenantry_loadtest.bench.rollover.stall import calling, reading
+from tenantry_ops.fleet import Fleet
+from tenantry_ops.initialise import embedded_plan, initialise
+from tenantry_ops.partitions import databases, roll_over_all
+from tenantry_ops.partitions.lead import OK, exit_code
+from tenantry_partitions.budget import Budget
+from tenantry_partitions.policies import set_policy
+from tenantry_partitions.policy import Policy
+from tenantry_schema.naming import OPERATOR
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PG_BIN = "/usr/lib/postgresql/15/bin"
+_WRITE = "INSERT INTO public.events VALUES (1, clock_timestamp(), 'w')"
+_READ = "SELECT count(*) FROM public.events"
+_OLD = "SELECT count(*) FROM public.events WHERE at = now() - interval '39 days'"
+_READER_S = 4.0
+
+
+@contextmanager
+def _server(stack: ExitStack) -> Iterator[Fleet]:
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tenantry-bench-"))
+    Path(folder).chmod(0o755)
+    place = Path(folder) / "fleet"
+    with Fleet.up(place, shards=1, replicas=0, profile="durable", pg_bin=PG_BIN) as fleet:
+        yield fleet
+        fleet.discard()
+
+
+def beside_a_reader(conninfo: str, rounds: int) -> list[dict[str, Any]]:
+    """Measure one rollover, create 7 and retire 3, beside a full-speed writer and a 4 s reader."""
+    found: list[dict[str, Any]] = []
+    each: dict[str, Callable[[str], None]] = {
+        "ours": ways.ours,
+        "pg_partman": ways.partman,
+        "pg-partsmith": ways.partsmith,
+    }
+    for number in range(rounds):
+        for name, way in each.items():
+            ways.make_set(conninfo, smith=way is ways.partsmith)
+            with (
+                calling(conninfo, _WRITE) as writer,
+                reading(conninfo, _READ, _READER_S),
+            ):
+                seconds = ways.timed(partial(way, conninfo))
+            assert writer.errors == [], writer.errors[:3]
+            found.append(
+                {"case": "4 s reader", "way": name, "round": number}
+                | {"stall_ms": writer.longest, "seconds": seconds}
+            )
+    return found
+
+
+def beside_a_full_default(conninfo: str, rounds: int, rows: int) -> list[dict[str, Any]]:
+    """Measure how a set goes on whose default is full, as readers of those rows feel it too."""
+    found = []
+    each: dict[str, Callable[[str], None]] = {
+        "ours": ways.ours,
+        "pg_partman": partial(ways.partman, retiring=False),
+    }
+    for number in range(rounds):
+        for name, way in each.items():
+            ways.make_set(conninfo, default_rows=rows, retiring=False)
+            with calling(conninfo, _WRITE) as writer, calling(conninfo, _OLD) as reader:
+                seconds = ways.timed(partial(way, conninfo))
+            assert writer.errors == reader.errors == []
+            longest = max(writer.longest, reader.longest)
+            found.append(
+                {"case": "full default", "way": name, "round": number}
+                | {"stall_ms": longest, "seconds": seconds}
+            )
+    return found
+
+
+def of_many_buckets(counts: tuple[int, ...]) -> list[dict[str, Any]]:
+    """One partition for each of two tables of every bucket of one shard."""
+    found = []
+    for count in counts:
+        with ExitStack() as stack, _server(stack) as fleet:
+            initialise(embedded_plan(fleet, buckets=count))
+            catalog = fleet.catalog_conninfo(OPERATOR)
+            eight = Policy.parse({"control": "at", "interval": "1 week", "premake": 8})
+            with psycopg.connect(catalog, autocommit=True) as conn:
+                for table in ("logs", "transitions"):
+                    set_policy(conn, table, eight)
+            shard = fleet.superuser_conninfo(fleet.shards[0].primary, "tenantry")
+            write = (
+                "INSERT INTO bucket_0000.logs (tenant_id, at, id, message, fields)"
+                " VALUES (gen_random_uuid(), now(), gen_random_uuid(), 'w', '{}')"
+            )
+            with calling(shard, write) as writer:
+                began = time.perf_counter()
+                reports = roll_over_all(databases(catalog), Budget(), jobs=1)
+                seconds = time.perf_counter() - began
+            assert exit_code(reports, 8) == OK
+            found.append(
+                {"case": f"{count} buckets x 2 tables", "way": "ours", "round": 0}
+                | {"stall_ms": writer.longest, "seconds": seconds}
+            )
+    return found
+
+
+def _summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["case"], row["way"]), []).append(row)
+    return [
+        {
+            "case": case,
+            "way": way,
+            "rounds": len(group),
+            "stall ms, median": round(median(it["stall_ms"] for it in group), 1),
+            "stall ms, longest": round(max(it["stall_ms"] for it in group), 1),
+            "seconds": round(median(it["seconds"] for it in group), 2),
+        }
+        for (case, way), group in groups.items()
+    ]
+
+
+def _print(title: str, rows: list[dict[str, Any]]) -> None:
+    table = Table(title=title)
+    for name in rows[0]:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console().print(table)
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--default-rows", type=int, default=2_000_000)
+    parser.add_argument("--archive-rows", type=int, default=2_000_000)
+    parser.add_argument("--buckets", type=int, nargs="*", default=[64, 256])
+    parser.add_argument("--only", choices=["reader", "default", "buckets", "archive"])
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    archived: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        if given.only != "buckets":
+            fleet = stack.enter_context(_server(stack))
+            conninfo = fleet.superuser_conninfo(fleet.shards[0].primary)
+            with psycopg.connect(conninfo, autocommit=True) as conn:
+                conn.execute("CREATE SCHEMA partman; CREATE EXTENSION pg_partman SCHEMA partman")
+        if given.only in {None, "reader"}:
+            rows += beside_a_reader(conninfo, given.rounds)
+        if given.only in {None, "default"}:
+            rows += beside_a_full_default(conninfo, given.rounds, given.default_rows)
+        if given.only in {None, "archive"}:
+            archived = measure_archive(conninfo, given.archive_rows)
+    if given.only in {None, "buckets"}:
+        rows += of_many_buckets(tuple(given.buckets))
+    if given.json:
+        print(json.dumps({"rollover": rows, "archive": archived}))  # noqa: T201
+        return
+    if rows:
+        _print("What others feel of a rollover", _summary(rows))
+    if archived:
+        _print("Archive", archived)
+
+
+if __name__ == "__main__":
+    main()

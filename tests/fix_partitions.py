@@ -69,7 +69,7 @@ class Alone:
             self.run(
                 f"CREATE TABLE public.{name} PARTITION OF {table} "
                 f"FOR VALUES FROM ('{start}') TO ('{start + timedelta(days=1)}')",
-                f"INSERT INTO {table} SELECT it, '{start}'::timestamptz + it * interval '20 seconds'"
+                f"INSERT INTO {table} SELECT it, '{start}'::timestamptz + it * interval '20 s'"
                 f", 'row ' || it FROM generate_series(1, {rows}) AS it",
             )
             made.append(name)

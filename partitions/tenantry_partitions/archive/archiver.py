@@ -129,7 +129,9 @@ class Archiver:
             self.store.upload(path) as upload,
             conn.cursor() as cursor,
             cursor.copy(copy_out(place, columns)) as copy,
-            parquet.ParquetWriter(upload, schema, compression="zstd") as writer,
+            parquet.ParquetWriter(
+                upload, schema, compression="zstd", use_dictionary=False
+            ) as writer,
         ):
             rows = Rows(copy)
             # pyarrow refuses a file without a line.

@@ -23,7 +23,8 @@ _TYPES: dict[str, pa.DataType] = {
     "date": pa.date32(),
     "double precision": pa.float64(),
 }
-_BLOCK = 8 * 1024 * 1024
+# Blocks in flight are what memory is bounded by; each becomes a row group.
+_BLOCK = 4 * 1024 * 1024
 
 
 def arrow_schema(columns: Sequence[tuple[str, str]], *, plain: bool = False) -> pa.Schema:
@@ -46,9 +47,7 @@ def batches_from_csv(source: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]
     """
     with csv.open_csv(
         source,
-        read_options=csv.ReadOptions(
-            column_names=schema.names, block_size=_BLOCK, use_threads=False
-        ),
+        read_options=csv.ReadOptions(column_names=schema.names, block_size=_BLOCK),
         parse_options=csv.ParseOptions(newlines_in_values=True),
         convert_options=csv.ConvertOptions(
             column_types=schema,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SCHEMES = frozenset({"file", "s3"})
 _CHUNK = 8 * 1024 * 1024
-_AT_ONCE = 4
+_AT_ONCE = 2
 
 
 class Upload:

@@ -9,6 +9,12 @@ WITH held AS (
     LEFT JOIN pg_catalog.pg_inherits AS inherits ON inherits.inhrelid = class.oid
     LEFT JOIN pg_catalog.pg_class AS parent ON parent.oid = inherits.inhparent
     WHERE place.nspname = ANY (%(schemas)s) AND class.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+        -- A time partition that was retired is nobody's any more: its comment says what it was.
+        AND (
+            class.relispartition
+            OR obj_description(class.oid, 'pg_class') IS NULL
+            OR NOT starts_with(obj_description(class.oid, 'pg_class'), '{"tenantry":')
+        )
 )
 SELECT
     place, relname::text, parent, coalesce(by_time, false), 'table', '',

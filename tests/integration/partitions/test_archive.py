@@ -254,6 +254,24 @@ def test_the_commands(alone, address):
     assert "another digest" in json.loads(broken.stdout)[0]["problem"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("address", ["rclone", "moto"], indirect=True)
+def test_a_file_of_several_parts(alone, address):
+    """Larger than one part of an upload: put together by the server, and whole."""
+    start = alone.today()
+    (old,) = alone.old_days(9, rows=0)
+    alone.run(
+        f"INSERT INTO events SELECT it, '{start}'::timestamptz - interval '9 days', "
+        "(SELECT string_agg(md5(it::text || n), '') FROM generate_series(1, 30) AS n) "
+        "FROM generate_series(1, 40000) AS it"
+    )
+    assert roll(alone, address).error is None
+    (manifest,) = Store.open(address).manifests()
+    assert manifest.size > 2 * 8 * 1024 * 1024
+    assert manifest.content.rows == 40_000
+    assert old not in alone.partitions()
+
+
 @pytest.mark.parametrize(
     "address", ["ftp://host/x", "s3://key:secret@bucket/x", "archive", "https://host/x"]
 )

@@ -160,6 +160,26 @@ def test_a_bucket_that_moves_away_meanwhile(four):
     assert left == (four.premake,)
 
 
+def test_a_retired_partition_is_no_difference(four):
+    """A bucket that keeps detached partitions is still as the models say."""
+    with psycopg.connect(four.conninfos[0], autocommit=True) as conn:
+        conn.execute("SET ROLE tenantry_owner")
+        conn.execute(
+            "CREATE TABLE bucket_0000.logs_p20200106 PARTITION OF bucket_0000.logs"
+            " FOR VALUES FROM ('2020-01-06') TO ('2020-01-13')"
+        )
+        ends = {**weekly(four.premake).as_row(), "retention": "1 year", "at_end": "detach"}
+        set_policy(conn, "logs", Policy.parse(ends))
+        with psycopg.connect(four.catalog, autocommit=True) as catalog:
+            unset_policy(catalog, "logs")
+        reports = roll_over_all(databases(four.catalog, shards=["s1"]), Budget(), jobs=1)
+        unset_policy(conn, "logs")
+        verbs = [it.step.verb for it in logs(reports)["bucket_0000"].outcomes]
+        assert verbs[-1] == "detach"
+        assert schema_diff(four.catalog) == []
+        conn.execute("DROP TABLE bucket_0000.logs_p20200106")
+
+
 def test_parts_of_a_fleet(four):
     """By shard, bucket and table; names that are not there are refused."""
     (only,) = databases(four.catalog, buckets=[1], tables=["logs"])

@@ -16,7 +16,7 @@ import pyarrow as pa
 from psycopg import sql
 from pyarrow import parquet
 
-from tenantry_partitions.archive.columns import arrow_schema, batches_from_csv
+from tenantry_partitions.archive.columns import arrow_schema, batches_from_csv, row_groups
 from tenantry_partitions.archive.content import (
     Rows,
     columns_of,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tenantry_partitions.steps import Step
 
 _SCRATCH = sql.Identifier("pg_temp", "tenantry_scratch")
-_BATCH = 20_000
+_BATCH = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,8 @@ class Archiver:
         ):
             rows = Rows(copy)
             # pyarrow refuses a file without a line.
-            for batch in () if rows.empty else batches_from_csv(rows, schema):
-                writer.write_batch(batch)
+            for group in row_groups(() if rows.empty else batches_from_csv(rows, schema)):
+                writer.write_table(group)
             writer.add_key_value_metadata(
                 {f"tenantry.{name}": value for name, value in about.items()}
             )
@@ -184,8 +184,10 @@ def whole(store: Store, manifest: Manifest) -> Iterator[IO[bytes]]:
 def rows_of(file: IO[bytes], manifest: Manifest) -> Iterator[pa.RecordBatch]:
     """Yield the rows of an archive's file, a bounded number at once."""
     try:
-        with parquet.ParquetFile(file) as read:
-            yield from read.iter_batches(batch_size=_BATCH)
+        # One group after another: ahead of them pyarrow would read the whole file into memory.
+        with parquet.ParquetFile(file, pre_buffer=False) as read:
+            for group in range(read.num_row_groups):
+                yield from read.read_row_group(group).to_batches(max_chunksize=_BATCH)
     except pa.ArrowException as error:
         raise ArchiveMismatch(f"{manifest.path} is no whole Parquet file: {error}") from error
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _TYPES: dict[str, pa.DataType] = {
     "boolean": pa.bool_(),
@@ -23,8 +23,9 @@ _TYPES: dict[str, pa.DataType] = {
     "date": pa.date32(),
     "double precision": pa.float64(),
 }
-# Blocks in flight are what memory is bounded by; each becomes a row group.
-_BLOCK = 4 * 1024 * 1024
+# Several blocks are in flight at once: they are what memory is bounded by.
+_BLOCK = 1024 * 1024
+_ROW_GROUP = 8 * 1024 * 1024
 
 
 def arrow_schema(columns: Sequence[tuple[str, str]], *, plain: bool = False) -> pa.Schema:
@@ -59,6 +60,20 @@ def batches_from_csv(source: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]
         ),
     ) as reader:
         yield from reader
+
+
+def row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Yield batches together, in sizes that a reader of Parquet skips or reads at once."""
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        held.append(batch)
+        size += batch.nbytes
+        if size >= _ROW_GROUP:
+            yield pa.Table.from_batches(held)
+            held, size = [], 0
+    if held:
+        yield pa.Table.from_batches(held)
 
 
 def csv_of(batch: pa.RecordBatch) -> memoryview:

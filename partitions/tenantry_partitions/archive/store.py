@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _SCHEMES = frozenset({"file", "s3"})
 _CHUNK = 8 * 1024 * 1024
+_PIECE = 1024 * 1024
 _AT_ONCE = 2
 
 
@@ -131,7 +132,7 @@ class Store:
     def _fetch(self, path: str, sink: IO[bytes] | None) -> tuple[int, str]:
         hashed, size = hashlib.sha256(), 0
         with self._told(path):
-            for chunk in obstore.get(self._store, path).stream(min_chunk_size=_CHUNK):
+            for chunk in obstore.get(self._store, path).stream(min_chunk_size=_PIECE):
                 hashed.update(chunk)
                 size += len(chunk)
                 if sink is not None:

@@ -11,7 +11,7 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 
 import tenantry_partitions.operations  # noqa: F401  registers them
-from tenantry_ops.cluster import engine_of
+from tenantry_ops.engine import engine_of
 from tenantry_partitions.policies import read_policies
 from tenantry_schema.errors import InvalidConfig
 

@@ -9,13 +9,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tenantry import actors, agents, history, tasks
 from tenantry.errors import (
     AlreadyDone,
     BucketMoved,
     CatalogUnavailable,
     DeadlineExceeded,
+    InvalidGraph,
+    InvalidInput,
     InvalidKey,
+    InvalidSchedule,
     InvalidToken,
+    KeysConflict,
+    LeaseLost,
     OutcomeUnknown,
     PartialResult,
     PoolExhausted,
@@ -23,12 +29,17 @@ from tenantry.errors import (
     RouterClosed,
     ShardUnavailable,
     SplitBrain,
+    StaleActor,
     TenantryError,
     TokenLost,
     TooStale,
+    UnknownActor,
     UnknownAgent,
+    UnknownSchedule,
+    UnknownTask,
     UnknownTenant,
     UnsupportedRead,
+    VersionChanged,
 )
 from tenantry.ids import mint_agent_id
 from tenantry.outcome import Outcome
@@ -49,8 +60,13 @@ __all__ = [
     "CatalogUnavailable",
     "DeadlineExceeded",
     "Fresh",
+    "InvalidGraph",
+    "InvalidInput",
     "InvalidKey",
+    "InvalidSchedule",
     "InvalidToken",
+    "KeysConflict",
+    "LeaseLost",
     "Outcome",
     "OutcomeUnknown",
     "PartialResult",
@@ -63,15 +79,24 @@ __all__ = [
     "ShardUnavailable",
     "SplitBrain",
     "Stale",
+    "StaleActor",
     "TenantryError",
     "Token",
     "TokenLost",
     "TooStale",
+    "UnknownActor",
     "UnknownAgent",
+    "UnknownSchedule",
+    "UnknownTask",
     "UnknownTenant",
     "UnsupportedRead",
+    "VersionChanged",
     "Work",
+    "actors",
+    "agents",
+    "history",
     "mint_agent_id",
+    "tasks",
 ]
 
 _DOORS = {"AsyncRouter": "tenantry.aio", "Router": "tenantry.router"}

@@ -12,10 +12,15 @@ They live in the lowest package so that all packages may raise them; services im
     │   ├── InvalidConfig             a setting, an option, a connection string
     │   ├── InvalidToken              text that is no token, or a token of another fleet
     │   ├── UnsuitableTable           a table that cannot be kept in time partitions
+    │   ├── InvalidGraph              a cycle, named; an edge to a task that is not there
+    │   ├── InvalidSchedule           a cron expression, an interval, a time zone
     │   └── UnsupportedRead           what is no read policy
     ├── NotFound (LookupError)
     │   ├── UnknownTenant
     │   ├── UnknownAgent
+    │   ├── UnknownActor
+    │   ├── UnknownTask
+    │   ├── UnknownSchedule
     │   ├── UnknownBucket             the map has no bucket for a hash, or no such number
     │   ├── UnknownShard              the map names a shard that it does not describe
     │   └── UnknownNode               a shard has no node of that name
@@ -23,6 +28,10 @@ They live in the lowest package so that all packages may raise them; services im
     │   ├── AmbiguousPin              the 32 hash bits are taken by another pinned tenant
     │   ├── AlreadyExists             init of a fleet that exists, a tenant that exists
     │   ├── MapChanged                compare-and-swap lost: the map has a newer version
+    │   ├── VersionChanged            compare-and-swap lost: a row has a newer version
+    │   ├── StaleActor                a newer incarnation of the actor was activated
+    │   ├── LeaseLost                 the claim is gone: somebody else owns the task, or nobody
+    │   ├── KeysConflict              some idempotency keys of a graph are taken, others are not
     │   ├── OperationInProgress       another process does the same operation
     │   └── FailoverRefused           a change of primary could lose commits, or cannot work
     ├── Unavailable (ConnectionError)
@@ -92,8 +101,20 @@ class InvalidToken(InvalidInput):
     __module__ = "tenantry"
 
 
+class InvalidGraph(InvalidInput):
+    """A task graph has a cycle, a doubled task, or an edge to a task that is not in it."""
+
+    __module__ = "tenantry"
+
+
 class UnsuitableTable(InvalidInput):
     """A table cannot be kept in time partitions as it is."""
+
+    __module__ = "tenantry"
+
+
+class InvalidSchedule(InvalidInput):
+    """A schedule's cron expression, interval or time zone cannot be used."""
 
     __module__ = "tenantry"
 
@@ -140,6 +161,24 @@ class UnknownNode(NotFound):
     __module__ = "tenantry"
 
 
+class UnknownActor(NotFound):
+    """The tenant has no such actor."""
+
+    __module__ = "tenantry"
+
+
+class UnknownTask(NotFound):
+    """The tenant has no such task."""
+
+    __module__ = "tenantry"
+
+
+class UnknownSchedule(NotFound):
+    """The tenant has no such schedule."""
+
+    __module__ = "tenantry"
+
+
 class Conflict(TenantryError):
     """What was asked for contradicts what is already there."""
 
@@ -160,6 +199,30 @@ class AlreadyExists(Conflict):
 
 class MapChanged(Conflict):
     """The catalog's map has another version than the one the change was planned on."""
+
+    __module__ = "tenantry"
+
+
+class VersionChanged(Conflict):
+    """The row has another version than the one the change was made on: read it again."""
+
+    __module__ = "tenantry"
+
+
+class StaleActor(Conflict):
+    """A newer incarnation of the actor was activated: this one must stop."""
+
+    __module__ = "tenantry"
+
+
+class LeaseLost(Conflict):
+    """The claim is gone: somebody else owns the task, it has ended, or it was cancelled."""
+
+    __module__ = "tenantry"
+
+
+class KeysConflict(Conflict):
+    """Some of a graph's idempotency keys are taken and others are not: it is not a repetition."""
 
     __module__ = "tenantry"
 

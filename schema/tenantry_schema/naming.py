@@ -16,6 +16,10 @@ OWNER = "tenantry_owner"
 APP = "tenantry_app"
 READ = "tenantry_read"
 OPERATOR = "tenantry_operator"
+#: What a worker becomes for the moment in which it asks which tenants have work; no one logs in.
+WORKER = "tenantry_worker"
+#: Who needs USAGE on a bucket's schema: to grant it is to serve the bucket.
+SERVING = (APP, READ, WORKER)
 
 TENANT_SETTING = "tenantry.tenant"
 AGENT_SETTING = "tenantry.agent"
@@ -25,6 +29,8 @@ MAP_CHANNEL = "tenantry_map"
 
 #: The table of every bucket that holds the keys of committed operations.
 OPERATION_KEYS = "operation_keys"
+#: The channel on which a shard tells whose tasks became ready: ``<tenant> <queue>``.
+TASK_CHANNEL = "tenantry_tasks"
 
 #: The column of the parents that says which bucket a row lives in.
 BUCKET_COLUMN = "bucket"

@@ -1,4 +1,4 @@
-"""The four roles of a fleet: who owns, who serves, who reads, who operates.
+"""The roles of a fleet: who owns, who serves, who looks for work, who reads, who operates.
 
 None is a superuser. The application's role owns nothing and cannot bypass row-level security;
 passwords reach a server only as SCRAM verifiers.
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from tenantry_schema.naming import APP, OPERATOR, OWNER, READ
+from tenantry_schema.naming import APP, OPERATOR, OWNER, READ, WORKER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +23,7 @@ ATTRIBUTES: dict[str, str] = {
     APP: "LOGIN NOINHERIT NOBYPASSRLS",
     READ: "LOGIN NOINHERIT NOBYPASSRLS",
     OPERATOR: "LOGIN INHERIT BYPASSRLS",
+    WORKER: "NOLOGIN NOBYPASSRLS",
 }
 
 _MAKE = """
@@ -50,7 +51,9 @@ def role_statements(verifiers: Mapping[str, str] | None = None) -> list[Statemen
                 sql.SQL(attributes),
             )
         )
-    made.append(sql.SQL("GRANT {} TO {}").format(sql.Identifier(OWNER), sql.Identifier(OPERATOR)))
+    # NOINHERIT: the application's role is the worker's only where it says so.
+    for name, member in ((OWNER, OPERATOR), (WORKER, APP)):
+        made.append(sql.SQL("GRANT {} TO {}").format(sql.Identifier(name), sql.Identifier(member)))
     for name in (APP, READ):
         # Nothing resolves until a routed transaction has said where it is.
         made.append(sql.SQL("ALTER ROLE {} SET search_path = ''").format(sql.Identifier(name)))

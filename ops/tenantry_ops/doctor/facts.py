@@ -14,7 +14,7 @@ from tenantry_ops.failover.ask import ask_shard, settled
 from tenantry_ops.failover.record import read_records
 from tenantry_ops.locking import connect
 from tenantry_ops.migrate.state import SchemaState, schema_state
-from tenantry_schema.naming import APP, OPERATOR, OWNER, READ
+from tenantry_schema.naming import APP, OPERATOR, OWNER, READ, WORKER
 from tenantry_schema.sql import load
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _shard(conn: psycopg.Connection[Any], name: str) -> ShardFacts:
     facts = ShardFacts(name)
     facts.served = dict(conn.execute(load("served_buckets"), (APP,)).fetchall())
     facts.tables = [TableFacts(*row) for row in conn.execute(load("bucket_tables"))]
-    wanted = {"owner": OWNER, "roles": [APP, READ, OPERATOR, OWNER]}
+    wanted = {"owner": OWNER, "roles": [APP, READ, OPERATOR, OWNER, WORKER]}
     facts.roles = [RoleFacts(*row) for row in conn.execute(_ROLES, wanted)]
     facts.who = conn.execute(_WHO).fetchone()
     facts.ranges = {bucket: (lo, hi) for bucket, lo, hi in conn.execute(_RANGES)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tenantry_ops.doctor.finding import Finding
-from tenantry_schema.naming import APP, OPERATOR, OWNER, READ
+from tenantry_schema.naming import APP, OPERATOR, OWNER, READ, WORKER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def roles(shard: ShardFacts) -> Iterator[Finding]:
     """Yield what is wrong with the roles of a shard."""
     found = {role.name: role for role in shard.roles}
-    for name in (OWNER, APP, READ, OPERATOR):
+    for name in (OWNER, APP, READ, OPERATOR, WORKER):
         if name not in found:
             yield Finding(
                 f"role {name} on {shard.name}",
@@ -29,7 +29,7 @@ def roles(shard: ShardFacts) -> Iterator[Finding]:
 
 
 def _wrong(role: RoleFacts) -> Iterator[tuple[str, str]]:
-    serves = role.name in {APP, READ}
+    serves = role.name in {APP, READ, WORKER}
     if role.superuser or (role.bypassrls and role.name != OPERATOR):
         yield (
             "can step around row-level security",
@@ -47,6 +47,6 @@ def _wrong(role: RoleFacts) -> Iterator[tuple[str, str]]:
             "cannot operate the fleet: it must bypass row-level security and act as the owner",
             f"ALTER ROLE {{role}} BYPASSRLS; GRANT {OWNER} TO {{role}}",
         )
-    if role.login != (role.name != OWNER):
+    if role.login != (role.name not in {OWNER, WORKER}):
         what = "can" if role.login else "cannot"
         yield f"{what} log in", f"ALTER ROLE {{role}} {'NOLOGIN' if role.login else 'LOGIN'}"

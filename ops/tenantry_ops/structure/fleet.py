@@ -19,7 +19,7 @@ from tenantry_ops.structure.facts import Fact, Structure, structures
 from tenantry_schema.errors import ShardUnavailable
 from tenantry_schema.layout import table_statements
 from tenantry_schema.layout.ddl import parent_ddl
-from tenantry_schema.naming import APP, FLEET, OWNER, READ, SHARED, parse_bucket_schema
+from tenantry_schema.naming import FLEET, OWNER, SERVING, SHARED, parse_bucket_schema
 from tenantry_schema.sql import load
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def _expected(conn: psycopg.Connection[Any], layout: Layout) -> tuple[Structure,
             conn.execute(text.encode())
         now = datetime.now(UTC)
         made = table_statements(layout, _BUCKET, _NUMBER, now=now, parents=_PARENTS)
-        used = sql.SQL("GRANT USAGE ON SCHEMA {} TO {}, {}").format(
-            *(sql.Identifier(it) for it in (_BUCKET, APP, READ))
+        used = sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(
+            sql.Identifier(_BUCKET), sql.SQL(", ").join(sql.Identifier(it) for it in SERVING)
         )
         conn.execute(sql.SQL(";\n").join([*made, used]), prepare=False)
         read = _read(conn, [_PARENTS, _BUCKET], {_BUCKET: _NUMBER})

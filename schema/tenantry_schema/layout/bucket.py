@@ -16,7 +16,9 @@ from tenantry_schema.naming import (
     FLEET,
     OWNER,
     READ,
+    SERVING,
     TENANT_SETTING,
+    WORKER,
     bucket_schema,
 )
 from tenantry_schema.timing import partition_name
@@ -48,7 +50,9 @@ def bucket_statements(
     return [
         sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(*_names(schema, OWNER)),
         *table_statements(layout, schema, number, now=now),
-        sql.SQL("GRANT USAGE ON SCHEMA {} TO {}, {}").format(*_names(schema, APP, READ)),
+        sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(
+            sql.Identifier(schema), sql.SQL(", ").join(_names(*SERVING))
+        ),
     ]
 
 
@@ -95,8 +99,10 @@ def _partition(
         by_time = sql.SQL(" PARTITION BY RANGE ({})").format(sql.Identifier(rule.time_column))
     table = sql.Identifier(schema, rule.name)
     made: list[Statement] = [
-        sql.SQL("CREATE TABLE {} PARTITION OF {} (bucket DEFAULT {}) FOR VALUES IN ({}){}").format(
-            table, sql.Identifier(parents, rule.name), number, number, by_time
+        sql.SQL(
+            "CREATE TABLE {} PARTITION OF {} (bucket DEFAULT {}) FOR VALUES IN ({}){}{}"
+        ).format(
+            table, sql.Identifier(parents, rule.name), number, number, by_time, _storage(rule)
         ),
         _owned(table),
     ]
@@ -109,6 +115,14 @@ def _partition(
         )
         made.append(_owned(child))
     return made
+
+
+def _storage(rule: TableRule) -> Statement:
+    if not rule.storage:
+        return sql.SQL("")
+    # Names were checked by the layout: they are words of the grammar, not identifiers.
+    parameters = [sql.SQL(f"{name} = {value}") for name, value in rule.storage]
+    return sql.SQL(" WITH ({})").format(sql.SQL(", ").join(parameters))
 
 
 def _secured(rule: TableRule, layout: Layout, schema: str, now: datetime) -> list[Statement]:
@@ -125,6 +139,8 @@ def _secured(rule: TableRule, layout: Layout, schema: str, now: datetime) -> lis
         rights += ", UPDATE, DELETE"
     made.append(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(rights), table, sql.Identifier(APP)))
     made.append(sql.SQL("GRANT SELECT ON {} TO {}").format(table, sql.Identifier(READ)))
+    if rule.worker_columns:
+        made.extend(_worker(rule, table))
     return made
 
 
@@ -153,6 +169,18 @@ def _agent_policy(table: sql.Identifier) -> Statement:
         "id = nullif(current_setting({}, true), '')::uuid "
         "AND nullif(current_setting({}, true), '') IS NULL)"
     ).format(table, *_names(APP, READ), sql.Literal(AGENT_SETTING), sql.Literal(TENANT_SETTING))
+
+
+def _worker(rule: TableRule, table: sql.Identifier) -> list[Statement]:
+    """Let the worker's role see where work is: some columns of every tenant's rows, read only."""
+    columns = sql.SQL(", ").join(_names(*rule.worker_columns))
+    role = sql.Identifier(WORKER)
+    return [
+        sql.SQL("CREATE POLICY tenantry_worker ON {} FOR SELECT TO {} USING (true)").format(
+            table, role
+        ),
+        sql.SQL("GRANT SELECT ({}) ON {} TO {}").format(columns, table, role),
+    ]
 
 
 def _owned(table: sql.Identifier) -> Statement:

@@ -6,12 +6,17 @@ bucket (``info={"tenantry": {"time": column}}``, of ``"interval"``, default ``"1
 time in its primary key and no foreign keys. *Reference*: the same on every shard
 (``info={"tenantry": {"reference": True}}``).
 
+A bucketed table may say how Postgres keeps it
+(``info={"tenantry": {"storage": {"fillfactor": 80}}}``), and which of its columns a worker may read
+of every tenant in order to find work (``{"worker": ("tenant_id", "due_at")}``).
+
 A service names the package of its own revisions at the MetaData:
 ``MetaData(info={"tenantry": {"migrations": "service.migrations"}})``.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -37,12 +42,15 @@ from tenantry_schema.naming import BUCKET_COLUMN, OPERATION_KEYS
 from tenantry_schema.timing import Grid, Span
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.types import TypeEngine
 
 TENANT_COLUMN = "tenant_id"
 #: How long a time partition is where a table does not say it.
 WEEKLY = "1 week"
 _LONGEST = 50
+_PARAMETER = re.compile(r"[a-z][a-z_]*(\.[a-z_]+)?\Z")
 
 
 class TableKind(StrEnum):
@@ -59,12 +67,16 @@ class TableRule:
 
     :ivar time_column: the control column of an append-only table
     :ivar grid: where its time partitions begin and end
+    :ivar storage: storage parameters of the bucket's table
+    :ivar worker_columns: what the worker's role may read of every tenant's rows
     """
 
     table: Table
     kind: TableKind
     time_column: str | None = None
     grid: Grid | None = None
+    storage: tuple[tuple[str, int | float], ...] = ()
+    worker_columns: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -138,7 +150,11 @@ def _rule(table: Table) -> TableRule:
         return TableRule(table, TableKind.REFERENCE)
     time_column = info.get("time")
     if time_column is None:
-        return TableRule(table, TableKind.BUCKETED)
+        return TableRule(
+            table, TableKind.BUCKETED, None, _storage(table, info), _worker_columns(table, info)
+        )
+    if "storage" in info or "worker" in info:
+        raise _fault(table, "a table partitioned by time has neither storage nor worker columns")
     column = table.columns.get(time_column)
     if column is None or not isinstance(column.type, DateTime) or not column.type.timezone:
         raise _fault(table, f"time column {time_column!r} must be a DateTime(timezone=True)")
@@ -151,6 +167,22 @@ def _rule(table: Table) -> TableRule:
     except InvalidConfig as error:
         raise _fault(table, f"its interval: {error}") from error
     return TableRule(table, TableKind.APPEND_ONLY, time_column, grid)
+
+
+def _storage(table: Table, info: Mapping[str, Any]) -> tuple[tuple[str, int | float], ...]:
+    given: Mapping[str, int | float] = info.get("storage", {})
+    for name, value in given.items():
+        if not _PARAMETER.match(name) or not isinstance(value, int | float):
+            raise _fault(table, f"storage takes a parameter's name and a number, not {name!r}")
+    return tuple(sorted(given.items()))
+
+
+def _worker_columns(table: Table, info: Mapping[str, Any]) -> tuple[str, ...]:
+    columns = tuple(info.get("worker", ()))
+    for name in columns:
+        if name not in table.columns:
+            raise _fault(table, f"the worker may read {name!r}, which is no column")
+    return columns
 
 
 def _check_bucketed(rule: TableRule) -> str:

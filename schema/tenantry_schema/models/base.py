@@ -36,3 +36,12 @@ class Base(DeclarativeBase):
             "ck": "%(table_name)s_%(constraint_name)s_check",
         }
     )
+
+
+#: Bytes of a document of a task as Postgres holds it; callers are refused far below (store.checks).
+STORED_BYTES = 4 * 1024 * 1024
+
+
+def stored_size(column: str) -> str:
+    """Return the SQL condition that a document is not larger than Postgres should be asked for."""
+    return f"coalesce(pg_column_size({column}), 0) <= {STORED_BYTES}"

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import Index, Text, text
+from sqlalchemy import CheckConstraint, Index, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tenantry_schema.models.base import Base, Counter, Document, Id, Moment, TenantId
+from tenantry_schema.states import transition_check
 
 
 class Transition(Base):
-    """One change of a task's state."""
+    """One change of a task's state; ``step`` counts them, so no id of its own is needed."""
 
     __tablename__ = "transitions"
 
@@ -24,16 +25,17 @@ class Transition(Base):
     at: Mapped[Moment] = mapped_column(
         primary_key=True, sort_order=-2, server_default=text("clock_timestamp()")
     )
-    id: Mapped[Id]
-    task_id: Mapped[UUID]
-    from_state: Mapped[str | None] = mapped_column(Text)
+    task_id: Mapped[Id]
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    fence: Mapped[Counter]
+    from_state: Mapped[str] = mapped_column(Text)
     to_state: Mapped[str] = mapped_column(Text)
     owner: Mapped[str | None] = mapped_column(Text)
-    fence: Mapped[Counter]
     detail: Mapped[object | None] = mapped_column(JSONB)
 
     __table_args__ = (
-        Index("transitions_task_idx", "tenant_id", "task_id", "at"),
+        CheckConstraint(transition_check("from_state || '>' || to_state"), name="transition"),
+        Index("transitions_task_idx", "tenant_id", "task_id", "step"),
         {"info": {"tenantry": {"time": "at", "interval": "1 week"}}},
     )
 

@@ -27,7 +27,8 @@ SELECT
         CASE WHEN relrowsecurity THEN 'row security enabled' END,
         CASE WHEN relforcerowsecurity THEN 'row security forced' END,
         'owner ' || relowner::regrole::text,
-        CASE WHEN relpersistence <> 'p' THEN 'persistence ' || relpersistence::text END
+        CASE WHEN relpersistence <> 'p' THEN 'persistence ' || relpersistence::text END,
+        'storage ' || array_to_string(reloptions, ' ')
     )
 FROM held
 UNION ALL
@@ -38,6 +39,15 @@ FROM held
 CROSS JOIN LATERAL aclexplode(relacl) AS granted
 WHERE granted.grantee <> held.relowner
 GROUP BY place, relname, parent, by_time, granted.grantee
+UNION ALL
+SELECT
+    place, relname::text, parent, coalesce(by_time, false), 'column grant',
+    concat(attname, ' to ', granted.grantee::regrole),
+    string_agg(granted.privilege_type, ', ' ORDER BY granted.privilege_type)
+FROM held
+JOIN pg_catalog.pg_attribute ON attrelid = held.oid AND attnum > 0 AND NOT attisdropped
+CROSS JOIN LATERAL aclexplode(attacl) AS granted
+GROUP BY place, relname, parent, by_time, attname, granted.grantee
 UNION ALL
 SELECT
     place, relname::text, parent, coalesce(by_time, false), 'column', attname::text,

@@ -42,9 +42,12 @@ def make_neighbours(laid_out):
                 (key, mint_agent_id(key)),
             )
             conn.execute(
-                "INSERT INTO transitions (tenant_id, id, task_id, to_state) "
-                "VALUES (%s, %s, %s, 'x')",
-                (key, uuid4(), uuid4()),
+                "INSERT INTO transitions (tenant_id, task_id, step, from_state, to_state) "
+                "VALUES (%s, %s, 1, 'new', 'ready')",
+                (key, uuid4()),
+            )
+            conn.execute(
+                "INSERT INTO tasks (tenant_id, id, kind) VALUES (%s, %s, 'secret')", (key, uuid4())
             )
     shard = next(it for it in laid_out.shards if it.name == place.name)
     return home, shard.primary, *keys
@@ -86,8 +89,8 @@ def test_no_statement_finds_another_tenants_row(routed, statement, table):
     [
         "INSERT INTO agents (tenant_id, id, name) VALUES (%(other)s, gen_random_uuid(), 'x')",
         "UPDATE agents SET tenant_id = %(other)s WHERE tenant_id = %(mine)s",
-        "INSERT INTO transitions (tenant_id, id, task_id, to_state) VALUES "
-        "(%(other)s, gen_random_uuid(), gen_random_uuid(), 'x')",
+        "INSERT INTO transitions (tenant_id, task_id, step, from_state, to_state) VALUES "
+        "(%(other)s, gen_random_uuid(), 1, 'new', 'ready')",
         "INSERT INTO tenants (tenant_id, name) VALUES (%(other)s, 'x') "
         "ON CONFLICT (tenant_id) DO UPDATE SET name = 'stolen'",
         "UPDATE transitions SET to_state = 'y'",
@@ -120,6 +123,26 @@ def test_what_is_not_allowed_is_refused(routed, statement):
             conn.execute(statement, {"mine": mine, "other": other})
         else:
             conn.execute(statement)
+
+
+def test_the_workers_role_sees_where_work_is_and_nothing_else(routed):
+    """Tenant, queue and times of every tenant's tasks; neither payloads, nor other tables."""
+    conn, _, mine, other = routed
+    conn.execute("SET LOCAL ROLE tenantry_worker")
+    found = conn.execute("SELECT DISTINCT tenant_id FROM tasks WHERE state = 'ready'").fetchall()
+    assert {(mine,), (other,)} <= set(found)
+    for statement in (
+        "SELECT payload FROM tasks",
+        "SELECT kind FROM tasks",
+        "SELECT tenant_id FROM tasks FOR SHARE",
+        "UPDATE tasks SET state = 'ready'",
+        "SELECT tenant_id FROM agents",
+        "INSERT INTO tasks (tenant_id) VALUES (gen_random_uuid())",
+    ):
+        conn.execute("SAVEPOINT here")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            conn.execute(statement)
+        conn.execute("ROLLBACK TO here")
 
 
 def test_time_partitions_are_closed(routed):

@@ -21,6 +21,7 @@ ROLES = [
     RoleFacts("tenantry_app", False, False, False, True, False),
     RoleFacts("tenantry_read", False, False, False, True, False),
     RoleFacts("tenantry_operator", False, True, False, True, True),
+    RoleFacts("tenantry_worker", False, False, False, False, False),
 ]
 
 
@@ -100,6 +101,7 @@ BROKEN = [
     (change_role("tenantry_app", special=True), {"role tenantry_app on s1": "make roles"}),
     (change_role("tenantry_app", owner=True), {"role tenantry_app on s1": "as the owner"}),
     (change_role("tenantry_app", login=False), {"role tenantry_app on s1": "cannot log in"}),
+    (change_role("tenantry_worker", login=True), {"role tenantry_worker on s1": "can log in"}),
     (change_role("tenantry_owner", login=True), {"role tenantry_owner on s1": "can log in"}),
     (change_role("tenantry_operator", owner=False), {"role tenantry_operator on s1": "operate"}),
     (lambda facts: facts.shards[2].roles.pop(1), {"role tenantry_app on s2": "does not exist"}),

@@ -1,0 +1,67 @@
+WITH clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now
+),
+ended AS (
+    UPDATE tasks AS task
+    SET
+        change = task.state || '>done',
+        state = 'done',
+        step = task.step + 1,
+        owner = NULL,
+        owner_actor = NULL,
+        lease_until = NULL,
+        result = given.result::jsonb,
+        updated_at = greatest(clock.now, task.updated_at)
+    FROM clock,
+        unnest(%(ids)s::uuid[], %(fences)s::bigint[], %(results)s::text[])
+            AS given (id, fence, result)
+    WHERE task.tenant_id = %(tenant)s AND task.id = given.id AND task.fence = given.fence
+        AND task.owner = %(owner)s AND task.state = 'running'
+    RETURNING task.id, task.step, task.fence, task.change, task.state, task.updated_at
+),
+met AS MATERIALIZED (
+    SELECT edge.task_id AS id, count(*)::int AS edges
+    FROM ended
+    JOIN task_edges AS edge ON edge.tenant_id = %(tenant)s AND edge.needs_id = ended.id
+    GROUP BY edge.task_id
+),
+-- Always in the same order, so that two who finish needs of the same tasks do not block each other.
+held AS MATERIALIZED (
+    SELECT task.id
+    FROM tasks AS task
+    WHERE task.tenant_id = %(tenant)s AND task.id = ANY (ARRAY(SELECT id FROM met))
+        AND task.state = 'waiting'
+    ORDER BY task.id
+    FOR UPDATE
+),
+counted AS (
+    UPDATE tasks AS task
+    SET
+        unmet = task.unmet - met.edges,
+        change = CASE WHEN task.unmet = met.edges THEN task.state || '>ready' ELSE task.change END,
+        state = CASE WHEN task.unmet = met.edges THEN 'ready' ELSE task.state END,
+        step = task.step + CASE WHEN task.unmet = met.edges THEN 1 ELSE 0 END,
+        run_after = greatest(clock.now, task.run_after),
+        updated_at = greatest(clock.now, task.updated_at)
+    FROM clock, held
+    JOIN met USING (id)
+    WHERE task.tenant_id = %(tenant)s AND task.id = held.id AND task.state = 'waiting'
+    RETURNING task.id, task.step, task.fence, task.change, task.state, task.updated_at, task.queue
+),
+noted AS (
+    INSERT INTO transitions (tenant_id, at, task_id, step, fence, from_state, to_state, owner)
+    SELECT %(tenant)s, updated_at, id, step, fence, split_part(change, '>', 1), state, %(owner)s
+    FROM ended
+    UNION ALL
+    SELECT %(tenant)s, updated_at, id, step, fence, split_part(change, '>', 1), state, NULL
+    FROM counted
+    WHERE state = 'ready'
+),
+told AS MATERIALIZED (
+    SELECT pg_notify(%(channel)s, concat_ws(' ', %(tenant)s, queue))
+    FROM counted
+    WHERE state = 'ready'
+    GROUP BY queue
+    HAVING count(*) > %(own)s
+)
+SELECT id, (SELECT count(*) FROM told) FROM ended

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tenantry import actors, agents, history, tasks
+from tenantry import actors, agents, history, schedules, tasks
 from tenantry.errors import (
     AlreadyDone,
     BucketMoved,
@@ -96,6 +96,7 @@ __all__ = [
     "agents",
     "history",
     "mint_agent_id",
+    "schedules",
     "tasks",
 ]
 

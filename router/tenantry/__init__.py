@@ -46,6 +46,7 @@ from tenantry.outcome import Outcome
 from tenantry.reads import AtLeast, Fresh, Stale
 from tenantry.receipt import Receipt
 from tenantry.tokens import Token
+from tenantry.work import AsyncWorker, Effects, Job, Worker
 from tenantry_schema.query import Query, Work
 
 if TYPE_CHECKING:
@@ -55,16 +56,19 @@ if TYPE_CHECKING:
 __all__ = [
     "AlreadyDone",
     "AsyncRouter",
+    "AsyncWorker",
     "AtLeast",
     "BucketMoved",
     "CatalogUnavailable",
     "DeadlineExceeded",
+    "Effects",
     "Fresh",
     "InvalidGraph",
     "InvalidInput",
     "InvalidKey",
     "InvalidSchedule",
     "InvalidToken",
+    "Job",
     "KeysConflict",
     "LeaseLost",
     "Outcome",
@@ -92,6 +96,7 @@ __all__ = [
     "UnsupportedRead",
     "VersionChanged",
     "Work",
+    "Worker",
     "actors",
     "agents",
     "history",

@@ -18,15 +18,17 @@ from tenantry.drive import adrive
 from tenantry.errors import BucketMoved, DeadlineExceeded, OutcomeUnknown, TooStale, Unavailable
 from tenantry.lease import AsyncLease
 from tenantry.outcome import Outcome, find_out
-from tenantry.prelude import scatter_prelude
+from tenantry.prelude import scatter_prelude, sweep_prelude
 from tenantry.replicas.news import await_news
 from tenantry.replicas.plan import Ask, News, OnReplica
 from tenantry.retry import Attempts
 from tenantry.scatter import ScatterResult, gather
+from tenantry.sqlstates import is_fence
 from tenantry_schema.naming import SHARED
 from tenantry_schema.query import every
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from tenantry.keys import TenantKey
@@ -217,12 +219,23 @@ class AsyncRouter(RouterCore):
         :param partial: ``"refuse"`` raises when a shard fails, ``"accept"`` returns what there is
         :raises PartialResult: naming the shards that did not answer
         """
-        self._check_open()
-        when = time.monotonic() + self._bound(deadline)
-        shards = list(self.map.shards.values())
-        answers = await asyncio.gather(*(self._scatter_one(query, when, it) for it in shards))
-        named = dict(zip((shard.name for shard in shards), answers, strict=True))
-        return gather(named | self._undescribed(), partial)
+        works = dict.fromkeys(self.map.shards, bind(every, query))
+        found = await self._on_shards(scatter_prelude(), works, deadline)
+        return gather(found | self._undescribed(), partial)
+
+    async def sweep(self, queues: Sequence[str], *, deadline: float | None = None) -> ScatterResult:
+        """Ask every shard which tenants have something to do.
+
+        Rows are ``(tenant, queue)`` where tasks may be claimed, ``(tenant, None)`` where schedules
+        are due. A shard that does not answer is named in the result.
+
+        :param queues: the queues that count
+        """
+        held = self.map
+        answers = await self._on_shards(sweep_prelude(), self._sweep_works(queues), deadline)
+        if any(isinstance(it, Exception) and is_fence(it) for it in answers.values()):
+            await asyncio.to_thread(self._follower.reload, held)
+        return gather(answers, "accept")
 
     async def primary(self, call: Call) -> AsyncServing:
         """Return what serves the primary of a call's shard."""
@@ -374,14 +387,26 @@ class AsyncRouter(RouterCore):
             await serving.release(conn)
         return call.gone("on its way to a new home") if row == (False,) else None
 
-    async def _scatter_one(self, query: Query, when: float, shard: Shard) -> list[Row] | Exception:
+    async def _on_shards(
+        self, prelude: bytes, works: Mapping[int, WorkFactory[list[Row]]], deadline: float | None
+    ) -> dict[str, list[Row] | Exception]:
+        when = time.monotonic() + self._bound(deadline)
+        shards = [shard for number, shard in self.map.shards.items() if number in works]
+        answers = await asyncio.gather(
+            *(self._on_shard(prelude, works[shard.id], when, shard) for shard in shards)
+        )
+        return dict(zip((shard.name for shard in shards), answers, strict=True))
+
+    async def _on_shard(
+        self, prelude: bytes, work: WorkFactory[list[Row]], when: float, shard: Shard
+    ) -> list[Row] | Exception:
         try:
             serving = await self._serving(shard, None)
             conn = await serving.acquire(when - time.monotonic())
             alarm = self._watchdog.arm(conn, when)
             try:
-                await conn.begin(scatter_prelude(), SHARED)
-                rows = await adrive(conn, every(query))
+                await conn.begin(prelude, SHARED)
+                rows = await adrive(conn, work())
                 await conn.rollback()
                 return rows
             finally:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tenantry.call import Call
+from tenantry.conninfo import primary_conninfo
 from tenantry.counts import ReadCounts
 from tenantry.errors import (
     AlreadyDone,
@@ -27,8 +30,11 @@ from tenantry.route import Route, Routes, agent_uuid
 from tenantry.settings import settings_from
 from tenantry.tokens import parse_lsn
 from tenantry.watchdog import Watchdog
+from tenantry_schema.query import each
+from tenantry_schema.store.due import due
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from tenantry.errors import OutcomeUnknown
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
     from tenantry.replicas.view import ReplicaState
     from tenantry.replicas.watch import ShardWatch
     from tenantry.truth import Answers, Truthful
+    from tenantry_schema.query import Row, WorkFactory
 
 _LONGEST_AGENT = _LONGEST_OPERATION = 200
 _KEPT_AGENTS = 16_384
@@ -265,6 +272,20 @@ class RouterCore:
             self._agents.clear()
         self._agents[agent] = tenant
         return tenant
+
+    def direct(self, shard: Shard) -> str:
+        """Return the conninfo of a shard's primary for a connection of one's own, past the pool.
+
+        :raises InvalidConfig: when the catalog names no node of it
+        """
+        return primary_conninfo(self._follower.given, shard.nodes, self.settings.application)
+
+    def _sweep_works(self, queues: Sequence[str]) -> dict[int, WorkFactory[list[Row]]]:
+        """Return for every shard what asks its buckets which tenants have something to do."""
+        schemas: dict[int, list[str]] = defaultdict(list)
+        for placement in self.map.placements():
+            schemas[placement.shard].append(placement.schema)
+        return {shard: partial(each, due(names, queues)) for shard, names in schemas.items()}
 
     def _bound(self, deadline: float | None) -> float:
         return self.settings.deadline if deadline is None else _checked(deadline)

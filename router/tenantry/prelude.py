@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from tenantry_schema.naming import AGENT_SETTING, OPERATION_KEYS, SHARED, TENANT_SETTING
+from tenantry_schema.naming import AGENT_SETTING, OPERATION_KEYS, SHARED, TENANT_SETTING, WORKER
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -33,6 +33,7 @@ _OPERATION = sql.SQL(
     "INSERT INTO {table} (tenant_id, key) VALUES (current_setting({setting})::{type}, {key})"
 )
 _TYPES = {"uuid": sql.SQL("uuid"), "bigint": sql.SQL("bigint"), "text": sql.SQL("text")}
+_SWEEP = sql.SQL("BEGIN READ ONLY; SET LOCAL search_path = {shared}; SET LOCAL ROLE {worker}")
 
 _SCATTER = sql.SQL("BEGIN READ ONLY; SET LOCAL search_path = {shared}")
 
@@ -106,6 +107,13 @@ def on_primary(prelude: bytes) -> bytes:
 def scatter_prelude() -> bytes:
     """Return the message that opens a read on a whole shard, for no tenant."""
     return _SCATTER.format(shared=sql.Identifier(SHARED)).as_bytes(None)
+
+
+def sweep_prelude() -> bytes:
+    """Return the message that opens a look at which tenants of a shard have something to do."""
+    return _SWEEP.format(shared=sql.Identifier(SHARED), worker=sql.Identifier(WORKER)).as_bytes(
+        None
+    )
 
 
 def _setting(name: str) -> sql.Identifier:

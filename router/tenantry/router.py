@@ -17,16 +17,18 @@ from tenantry.drive import drive
 from tenantry.errors import BucketMoved, DeadlineExceeded, OutcomeUnknown, TooStale, Unavailable
 from tenantry.lease import Lease
 from tenantry.outcome import Outcome, find_out
-from tenantry.prelude import scatter_prelude
+from tenantry.prelude import scatter_prelude, sweep_prelude
 from tenantry.replicas.news import wait_for_news
 from tenantry.replicas.plan import Ask, News, OnReplica
 from tenantry.retry import Attempts
 from tenantry.scatter import ScatterResult, gather
 from tenantry.serving import Serving
+from tenantry.sqlstates import is_fence
 from tenantry_schema.naming import SHARED
 from tenantry_schema.query import every
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from tenantry.keys import TenantKey
@@ -213,13 +215,23 @@ class Router(RouterCore):
         :param partial: ``"refuse"`` raises when a shard fails, ``"accept"`` returns what there is
         :raises PartialResult: naming the shards that did not answer
         """
-        self._check_open()
-        when = time.monotonic() + self._bound(deadline)
-        shards = list(self.map.shards.values())
-        with ThreadPoolExecutor(max(1, len(shards)), thread_name_prefix="tenantry-scatter") as pool:
-            answers = pool.map(bind(self._scatter_one, query, when), shards)
-            named = dict(zip((shard.name for shard in shards), answers, strict=True))
-        return gather(named | self._undescribed(), partial)
+        works = dict.fromkeys(self.map.shards, bind(every, query))
+        found = self._on_shards(scatter_prelude(), works, deadline)
+        return gather(found | self._undescribed(), partial)
+
+    def sweep(self, queues: Sequence[str], *, deadline: float | None = None) -> ScatterResult:
+        """Ask every shard which tenants have something to do.
+
+        Rows are ``(tenant, queue)`` where tasks may be claimed, ``(tenant, None)`` where schedules
+        are due. A shard that does not answer is named in the result.
+
+        :param queues: the queues that count
+        """
+        held = self.map
+        answers = self._on_shards(sweep_prelude(), self._sweep_works(queues), deadline)
+        if any(isinstance(it, Exception) and is_fence(it) for it in answers.values()):
+            self._follower.reload(than=held)
+        return gather(answers, "accept")
 
     def primary(self, call: Call) -> Serving:
         """Return what serves the primary of a call's shard."""
@@ -368,14 +380,27 @@ class Router(RouterCore):
             serving.release(conn)
         return call.gone("on its way to a new home") if row == (False,) else None
 
-    def _scatter_one(self, query: Query, when: float, shard: Shard) -> list[Row] | Exception:
+    def _on_shards(
+        self, prelude: bytes, works: Mapping[int, WorkFactory[list[Row]]], deadline: float | None
+    ) -> dict[str, list[Row] | Exception]:
+        when = time.monotonic() + self._bound(deadline)
+        shards = [shard for number, shard in self.map.shards.items() if number in works]
+        with ThreadPoolExecutor(max(1, len(shards)), thread_name_prefix="tenantry-scatter") as pool:
+            answers = pool.map(
+                lambda shard: self._on_shard(prelude, works[shard.id], when, shard), shards
+            )
+            return dict(zip((shard.name for shard in shards), answers, strict=True))
+
+    def _on_shard(
+        self, prelude: bytes, work: WorkFactory[list[Row]], when: float, shard: Shard
+    ) -> list[Row] | Exception:
         try:
             serving = self._serving(shard, None)
             conn = serving.acquire(when - time.monotonic())
             alarm = self._watchdog.arm(conn, when)
             try:
-                conn.begin(scatter_prelude(), SHARED)
-                rows = drive(conn, every(query))
+                conn.begin(prelude, SHARED)
+                rows = drive(conn, work())
                 conn.rollback()
                 return rows
             finally:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from tenantry_schema.naming import TASK_CHANNEL
+from tenantry_schema.store import checks
 from tenantry_schema.store.claims import (
     claim,
     fail,
     finish,
     finish_many,
+    finish_with,
     progress,
     release,
     renew,
@@ -16,6 +21,9 @@ from tenantry_schema.store.retry import Retry
 from tenantry_schema.store.rows import Claim, Task
 from tenantry_schema.store.tasks import Submitted, cancel, get, limit, requeue, submit
 
+if TYPE_CHECKING:
+    from uuid import UUID
+
 __all__ = [
     "Claim",
     "Edge",
@@ -23,11 +31,13 @@ __all__ = [
     "Retry",
     "Submitted",
     "Task",
+    "announcement",
     "cancel",
     "claim",
     "fail",
     "finish",
     "finish_many",
+    "finish_with",
     "get",
     "limit",
     "progress",
@@ -36,3 +46,8 @@ __all__ = [
     "requeue",
     "submit",
 ]
+
+
+def announcement(tenant: UUID, *, queue: str = "default") -> tuple[str, str]:
+    """Return channel and message that wake workers: ``redis.publish(*announcement(acme))``."""
+    return TASK_CHANNEL, f"{checks.uuid('tenant', tenant)} {checks.queue(queue)}"

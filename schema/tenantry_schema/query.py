@@ -54,3 +54,12 @@ def every(query: Query) -> Work[list[Row]]:
     """Run a query and return all its rows."""
     rows = yield query
     return rows
+
+
+def each(queries: Sequence[Query]) -> Work[list[Row]]:
+    """Run queries one after the other and return the rows of all."""
+    found: list[Row] = []
+    for query in queries:
+        rows = yield query
+        found += rows
+    return found

@@ -125,6 +125,15 @@ def finish(claim: Claim, result: Any = None) -> WorkFactory[None]:
     return partial(_finish_one, claim, _finished([claim], [result], own=0))
 
 
+def finish_with(claim: Claim, work: WorkFactory[Any]) -> WorkFactory[None]:
+    """Finish a task in the transaction of its effects: both are committed, or neither.
+
+    :param work: the effects, as a factory; what it returns is the task's result
+    :raises LeaseLost: when the claim is gone; the effects are rolled back
+    """
+    return partial(_finish_with, claim, work)
+
+
 def finish_many(done: Sequence[tuple[Claim, Any]], *, own: int = 0) -> WorkFactory[set[UUID]]:
     """Finish many tasks of one tenant and owner in one statement; give the ids of those lost.
 
@@ -244,6 +253,11 @@ def _finish(claims: Sequence[Claim], params: dict[str, Any]) -> Work[set[UUID]]:
 def _finish_one(claim: Claim, params: dict[str, Any]) -> Work[None]:
     if (yield from _finish([claim], params)):
         raise lease_lost(claim)
+
+
+def _finish_with(claim: Claim, work: WorkFactory[Any]) -> Work[None]:
+    result = yield from work()
+    yield from finish(claim, result)()
 
 
 def _fail(claim: Claim, error: str, *, retry: bool) -> Work[str]:

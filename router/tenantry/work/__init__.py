@@ -1,0 +1,9 @@
+"""Workers: claim fairly, run a callable, heartbeat, finish; sync with threads, and asyncio."""
+
+from __future__ import annotations
+
+from tenantry.work.aworker import AsyncWorker
+from tenantry.work.core import Effects, Job, WorkerOptions
+from tenantry.work.worker import Worker
+
+__all__ = ["AsyncWorker", "Effects", "Job", "Worker", "WorkerOptions"]

@@ -1,0 +1,175 @@
+"""The async worker: tasks of an event loop that run coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+from tenantry.work.core import WorkerCore, WorkerOptions
+from tenantry.work.ears import Ears
+from tenantry.work.flow import aperform
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from tenantry.aio import AsyncRouter
+    from tenantry.work.core import Job
+    from tenantry_schema.query import WorkFactory
+
+logger = logging.getLogger("tenantry")
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class AsyncWorker:
+    """Claim tasks, run them as tasks of the event loop, and say how they ended.
+
+    :param router: an open router of this event loop
+    :param handlers: a coroutine function for each kind of task; it is called with a
+        :class:`~tenantry.work.core.Job`, its result is the task's, what it raises fails the
+        attempt, and it is cancelled when the claim is lost
+    :param options: the fields of :class:`~tenantry.work.core.WorkerOptions`
+    :raises InvalidInput: for an option that cannot be used
+
+    A task may run more than once when a worker dies or hangs, but only the owner of its claim can
+    finish it: make its effects in the transaction of the finish, or idempotent.
+    """
+
+    def __init__(
+        self,
+        router: AsyncRouter,
+        handlers: Mapping[str, Callable[[Job], Awaitable[Any]]],
+        **options: Any,
+    ) -> None:
+        self._router = router
+        self._handlers = dict(handlers)
+        self._core = WorkerCore(WorkerOptions(**options))
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._running: dict[asyncio.Task[None], Job] = {}
+
+    @property
+    def name(self) -> str:
+        """The owner's name of its claims."""
+        return self._core.options.name
+
+    def stop(self) -> None:
+        """Claim no more, let running tasks end, and return from :meth:`run`; in the loop's thread.
+
+        From another thread: ``loop.call_soon_threadsafe(worker.stop)``.
+        """
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self, *, signals: bool = True) -> None:
+        """Work until :meth:`stop`, SIGTERM or SIGINT.
+
+        :param signals: whether the two signals stop it, while the loop runs in the main thread
+        """
+        loop = asyncio.get_running_loop()
+        caught = self._catch(loop) if signals else ()
+        shards = self._router.map.shards.values() if self._core.options.listen else ()
+        ears = Ears(
+            [self._router.direct(shard) for shard in shards],
+            self._core.options.redis,
+            lambda message: _call(loop, self._hear, message),
+        )
+        heart = asyncio.create_task(self._heartbeat())
+        ears.open()
+        try:
+            await self._claim_until_stopped()
+        finally:
+            self._stopping = True
+            await asyncio.to_thread(ears.close)
+            await self._drain()
+            heart.cancel()
+            await asyncio.gather(heart, return_exceptions=True)
+            for number in caught:
+                loop.remove_signal_handler(number)
+
+    async def _claim_until_stopped(self) -> None:
+        look_at = 0.0
+        while not self._stopping:
+            self._wake.clear()
+            free = self._core.options.concurrency - len(self._core.held)
+            jobs = await aperform(self._router, self._core.next_jobs(free)) if free > 0 else []
+            for job in jobs:
+                self._running[asyncio.create_task(self._work(job))] = job
+            if jobs:
+                continue
+            if time.monotonic() >= look_at:
+                await aperform(self._router, self._core.look())
+                look_at = time.monotonic() + self._core.options.poll
+                if free > 0 and self._core.ring:
+                    continue
+            await self._wait(look_at)
+
+    async def _wait(self, until: float) -> None:
+        try:
+            async with asyncio.timeout(max(0.0, until - time.monotonic())):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _work(self, job: Job) -> None:
+        try:
+            await aperform(self._router, self._core.conclude(job, await self._ending(job)))
+        except asyncio.CancelledError:
+            logger.warning("task %s was cancelled: its claim is gone", job.claim.id)
+        except Exception:
+            logger.exception("task %s is left to its lease", job.claim.id)
+        finally:
+            self._core.drop(job)
+            current = asyncio.current_task()
+            if current is not None:
+                self._running.pop(current, None)
+            self._wake.set()
+
+    async def _ending(self, job: Job) -> WorkFactory[Any]:
+        handler = self._handlers.get(job.claim.kind)
+        if handler is None:
+            return self._core.missing(job)
+        try:
+            return self._core.finished(job, await handler(job))
+        except Exception as error:
+            return self._core.failed(job, error)
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(self._core.options.lease / 3)
+            self._cancel(await aperform(self._router, self._core.renew()))
+
+    async def _drain(self) -> None:
+        """Wait for what runs; give back and cancel what does not end."""
+        if self._running:
+            await asyncio.wait(list(self._running), timeout=self._core.options.drain)
+        left = list(self._running)
+        await aperform(self._router, self._core.release())
+        self._cancel(list(self._running.values()))
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def _cancel(self, jobs: list[Job]) -> None:
+        for task, job in list(self._running.items()):
+            if job in jobs:
+                task.cancel()
+
+    def _hear(self, message: str) -> None:
+        if self._core.heard(message):
+            self._wake.set()
+
+    def _catch(self, loop: asyncio.AbstractEventLoop) -> tuple[int, ...]:
+        try:
+            for number in _SIGNALS:
+                loop.add_signal_handler(number, self.stop)
+        except (RuntimeError, ValueError):
+            # Only the main thread's loop can be told of signals.
+            return ()
+        return _SIGNALS
+
+
+def _call(loop: asyncio.AbstractEventLoop, hear: Callable[[str], None], message: str) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(hear, message)

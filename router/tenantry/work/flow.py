@@ -1,0 +1,98 @@
+"""Flows over many tenants, as generators of steps: written once, performed by both doors.
+
+A :data:`~tenantry_schema.query.Work` is one transaction of one tenant; a flow is what a worker does
+with several of them. An error of a step is thrown into the flow, which may answer it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from tenantry.aio import AsyncRouter
+    from tenantry.router import Router
+    from tenantry_schema.query import WorkFactory
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run a work for a tenant; gives its result."""
+
+    tenant: UUID
+    work: WorkFactory[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Ask every shard who has something to do; gives a ``ScatterResult``."""
+
+    queues: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait."""
+
+    seconds: float
+
+
+Step: TypeAlias = Run | Sweep | Pause
+Flow: TypeAlias = Generator[Step, Any, T]
+
+
+def perform(router: Router, flow: Flow[T]) -> T:
+    """Perform a flow in this thread."""
+    try:
+        step = next(flow)
+        while True:
+            try:
+                result = _do(router, step)
+            except Exception as error:
+                step = flow.throw(error)
+            else:
+                step = flow.send(result)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+
+
+async def aperform(router: AsyncRouter, flow: Flow[T]) -> T:
+    """Perform a flow in this task."""
+    try:
+        step = next(flow)
+        while True:
+            try:
+                result = await _ado(router, step)
+            except Exception as error:
+                step = flow.throw(error)
+            else:
+                step = flow.send(result)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+
+
+def _do(router: Router, step: Step) -> Any:
+    if isinstance(step, Run):
+        return router.run(step.work, tenant=step.tenant)
+    if isinstance(step, Sweep):
+        return router.sweep(step.queues)
+    time.sleep(step.seconds)
+    return None
+
+
+async def _ado(router: AsyncRouter, step: Step) -> Any:
+    if isinstance(step, Run):
+        return await router.run(step.work, tenant=step.tenant)
+    if isinstance(step, Sweep):
+        return await router.sweep(step.queues)
+    await asyncio.sleep(step.seconds)
+    return None

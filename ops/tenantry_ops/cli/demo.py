@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,10 +24,11 @@ def demo(
     ] = "installed",
     tenants: Annotated[int, typer.Option(help="How many tenants get the graph.")] = 20,
     buckets: Annotated[int, typer.Option(help="How many buckets.")] = 16,
+    workers: Annotated[int, typer.Option(help="How many processes run the graph.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Start two shards, route real work over them, and show what Postgres refuses."""
-    options = DemoOptions(directory, keep, graph, tenants, buckets)
+    """Start two shards, run real work on them, kill workers, and prove that all was right."""
+    options = DemoOptions(directory, keep, graph, tenants, buckets, workers)
     with shown_steps() as step:
         try:
             summary = run_demo(options, step)
@@ -52,7 +54,8 @@ def demo(
 def _print(summary: dict[str, Any]) -> None:
     graph = summary["graph"]
     console.print(
-        f"{graph['tasks']:,} tasks and {graph['edges']:,} edges ({graph['source']}), once for each "
+        f"{graph['tasks']:,} tasks and {graph['edges']:,} edges ({graph['source']}; "
+        f"{graph['circular']} more would close a circle), once for each "
         f"of {len(summary['tenants'])} tenants, on Postgres {summary['postgres']}, in "
         f"{summary['seconds']} s"
     )
@@ -60,3 +63,10 @@ def _print(summary: dict[str, Any]) -> None:
     print_rows(summary["operations"], as_json=False, title="Operations")
     print_rows(summary["rows_per_shard"], as_json=False, title="Rows per shard")
     print_rows(summary["refused"], as_json=False, title="What Postgres refused")
+    print_rows([summary["killed"]], as_json=False, title="Killed in the middle of its work")
+    print_rows([_flat(summary["recovered"])], as_json=False, title="What the killed actor was told")
+    print_rows([summary["proof"]], as_json=False, title="What the history of every task proves")
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: json.dumps(it) if isinstance(it, dict | list) else it for name, it in row.items()}

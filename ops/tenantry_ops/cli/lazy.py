@@ -30,7 +30,7 @@ COMMANDS: dict[str, Lazy] = {
     "demo": Lazy(
         "tenantry_ops.cli.demo",
         "demo",
-        "Start two shards, route real work over them, and show what Postgres refuses.",
+        "Start two shards, run real work on them, kill workers, and prove that all was right.",
     ),
     "fleet": Lazy(
         "tenantry_ops.cli.fleet", "app", "Run real Postgres servers without installing any."

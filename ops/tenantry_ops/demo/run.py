@@ -1,4 +1,4 @@
-"""Run the demo: fleet, init, tenants, work, refusals, and a table at the end."""
+"""Run the demo: fleet, init, tenants, graphs, refusals, labour, and tables at the end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tenantry import Query, Router
+from tenantry_ops.demo.acyclic import without_circles
 from tenantry_ops.demo.graph import read_graph
+from tenantry_ops.demo.labour import run_to_completion
 from tenantry_ops.demo.refusals import show_refusals
 from tenantry_ops.demo.work import mint_tenants, read_graph_back, write_graph
 from tenantry_ops.fleet import passing_fleet
@@ -20,6 +22,7 @@ from tenantry_schema.naming import OPERATOR
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from uuid import UUID
 
     from tenantry_ops.demo.graph import Graph
     from tenantry_ops.demo.work import DemoTenant
@@ -48,12 +51,15 @@ class DemoOptions:
     graph: str = "installed"
     tenants: int = 20
     buckets: int = 16
+    workers: int = 3
 
     def __post_init__(self) -> None:
         if not 2 <= self.tenants <= 10_000:
             raise InvalidConfig(f"the demo has 2 to 10,000 tenants, not {self.tenants}")
         if not 4 <= self.buckets <= 65_536:
             raise InvalidConfig(f"the demo has 4 to 65,536 buckets, not {self.buckets}")
+        if not 2 <= self.workers <= 64:
+            raise InvalidConfig(f"the demo has 2 to 64 workers, not {self.workers}")
 
 
 def run_demo(options: DemoOptions, step: Step) -> dict[str, Any]:
@@ -64,7 +70,8 @@ def run_demo(options: DemoOptions, step: Step) -> dict[str, Any]:
     :raises InvalidConfig: for a folder that cannot be used
     :raises TenantryError: when something that must be refused was not
     """
-    graph = read_graph(options.graph)
+    whole = read_graph(options.graph)
+    graph = without_circles(whole)
     started = time.monotonic()
     with Interrupts() as interrupts:
         checked = interrupts.between(step)
@@ -74,6 +81,7 @@ def run_demo(options: DemoOptions, step: Step) -> dict[str, Any]:
                 "directory": str(fleet.directory),
                 **_on_fleet(fleet, options, graph, checked),
             }
+    summary["graph"]["circular"] = len(whole.edges) - len(graph.edges)
     summary["seconds"] = round(time.monotonic() - started, 1)
     return summary
 
@@ -90,13 +98,15 @@ def _on_fleet(fleet: Fleet, options: DemoOptions, graph: Graph, step: Step) -> d
     timings = Timings()
     tenants = _tenants(fleet, options, timings, step)
     with Router(fleet.catalog_conninfo(), application="tenantry-demo") as router:
+        edges: dict[DemoTenant, list[tuple[UUID, UUID]]] = {}
         for number, tenant in enumerate(tenants, start=1):
-            for _ in write_graph(router, tenant, graph, timings):
-                step("write the graph of every tenant", number, len(tenants))
+            edges[tenant] = write_graph(router, tenant, graph, timings)
+            step("write the graph of every tenant", number, len(tenants))
         for number, tenant in enumerate(tenants, start=1):
             read_graph_back(router, tenant, graph, timings)
             step("read it back", number, len(tenants))
         refused = show_refusals(router, fleet, tenants)
+        ran = run_to_completion(router, fleet, edges, workers=options.workers, step=step)
         where = [_where(router, tenant) for tenant in tenants]
     return {
         "graph": {"source": graph.source, "tasks": len(graph.names), "edges": len(graph.edges)},
@@ -104,6 +114,7 @@ def _on_fleet(fleet: Fleet, options: DemoOptions, graph: Graph, step: Step) -> d
         "operations": timings.rows(),
         "rows_per_shard": _rows(fleet),
         "refused": refused,
+        **ran,
     }
 
 

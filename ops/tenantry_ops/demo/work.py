@@ -4,41 +4,22 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from tenantry.ids import mint_agent_id
+from tenantry import agents, mint_agent_id, tasks
 from tenantry.keys import POSITIONS, position
+from tenantry_ops.demo.process import KIND
 from tenantry_schema.errors import TenantryError
 from tenantry_schema.models import Agent, Task, TaskEdge
-from tenantry_schema.query import Query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
     from uuid import UUID
 
     from tenantry import Router
     from tenantry_ops.demo.graph import Graph
     from tenantry_ops.timings import Timings
-    from tenantry_schema.query import Work
-
-T = TypeVar("T")
-
-_BATCH = 500
-
-_AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, %s)"
-# COPY is refused under row-level security; unnest is one round trip too.
-_TASKS = """
-INSERT INTO tasks (tenant_id, id, agent_id, kind, state, unmet)
-SELECT %(tenant)s, id, %(agent)s, kind, CASE WHEN unmet = 0 THEN 'ready' ELSE 'waiting' END, unmet
-FROM unnest(%(ids)s::uuid[], %(kinds)s::text[], %(unmet)s::int[]) AS given (id, kind, unmet)
-"""
-_EDGES = """
-INSERT INTO task_edges (tenant_id, task_id, needs_id)
-SELECT %(tenant)s, task_id, needs_id
-FROM unnest(%(tasks)s::uuid[], %(needs)s::uuid[]) AS given (task_id, needs_id)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,26 +52,20 @@ def mint_tenants(count: int, buckets: int) -> list[DemoTenant]:
 
 def write_graph(
     router: Router, tenant: DemoTenant, graph: Graph, timings: Timings
-) -> Iterator[None]:
-    """Write a tenant's agent, tasks and edges in routed transactions; yield after each."""
-
-    def agent() -> Work[None]:
-        yield Query(_AGENT, (tenant.key, tenant.agent, f"{tenant.name}-agent"))
-
-    with timings.of("write an agent"):
-        router.run(agent, tenant=tenant.key)
-    yield
-    unmet = dict.fromkeys(graph.names, 0)
-    for name, _ in graph.edges:
-        unmet[name] += 1
-    for names in _batches(graph.names):
-        with timings.of(f"write up to {_BATCH} tasks"):
-            router.run(lambda names=names: _tasks(tenant, names, unmet), tenant=tenant.key)  # type: ignore[misc]
-        yield
-    for edges in _batches(graph.edges):
-        with timings.of(f"write up to {_BATCH} edges"):
-            router.run(lambda edges=edges: _edges(tenant, edges), tenant=tenant.key)  # type: ignore[misc]
-        yield
+) -> list[tuple[UUID, UUID]]:
+    """Write a tenant's agent and its whole graph; return the edges (task, what it needs)."""
+    register = agents.register(tenant.key, name=f"{tenant.name}-agent", id=tenant.agent)
+    with timings.of("register an agent"):
+        router.run(register, tenant=tenant.key)
+    ids = {name: task_id(tenant, name) for name in graph.names}
+    nodes = [
+        tasks.NewTask(KIND, {"package": name}, id=ids[name], agent=tenant.agent)
+        for name in graph.names
+    ]
+    edges = [tasks.Edge(ids[name], ids[needed]) for name, needed in graph.edges]
+    with timings.of(f"submit {len(nodes):,} tasks and {len(edges):,} edges"):
+        router.run(tasks.submit(tenant.key, nodes, edges), tenant=tenant.key)
+    return [(edge.task, edge.needs) for edge in edges]
 
 
 def read_graph_back(
@@ -116,7 +91,7 @@ def read_graph_back(
             router.connection(tenant=tenant.key) as conn,
         ):
             row = conn.execute(
-                "SELECT kind FROM tasks WHERE tenant_id = %s AND id = %s",
+                "SELECT payload ->> 'package' FROM tasks WHERE tenant_id = %s AND id = %s",
                 (tenant.key, task_id(tenant, name)),
             ).fetchone()
         if row != (name,):
@@ -136,32 +111,3 @@ def read_graph_back(
 def task_id(tenant: DemoTenant, name: str) -> UUID:
     """Return the id of a tenant's task: the same in every process."""
     return uuid.uuid5(tenant.key, name)
-
-
-def _tasks(tenant: DemoTenant, names: Sequence[str], unmet: dict[str, int]) -> Work[None]:
-    yield Query(
-        _TASKS,
-        {
-            "tenant": tenant.key,
-            "agent": tenant.agent,
-            "ids": [task_id(tenant, name) for name in names],
-            "kinds": list(names),
-            "unmet": [unmet[name] for name in names],
-        },
-    )
-
-
-def _edges(tenant: DemoTenant, edges: Sequence[tuple[str, str]]) -> Work[None]:
-    yield Query(
-        _EDGES,
-        {
-            "tenant": tenant.key,
-            "tasks": [task_id(tenant, name) for name, _ in edges],
-            "needs": [task_id(tenant, needed) for _, needed in edges],
-        },
-    )
-
-
-def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), _BATCH):
-        yield items[start : start + _BATCH]

@@ -93,8 +93,16 @@ def test_a_demo_that_is_kept_can_be_used(place, tmp_path):
     finally:
         fleet.discard()
     assert counts == [row["tasks"] for row in summary["rows_per_shard"]]
-    assert sum(counts) == 9
-    assert summary["graph"] == {"source": "graph.json", "tasks": 3, "edges": 3}
+    # The graph of three tenants, and the three tasks of the actor that was killed.
+    assert sum(counts) == 12
+    assert summary["graph"] == {"source": "graph.json", "tasks": 3, "edges": 3, "circular": 0}
+    assert summary["proof"]["done"] == summary["proof"]["tasks"] == 12
+    assert summary["proof"]["edges"] == 9
+    assert summary["killed"]["claims_held"] >= 1
+    taken_over = summary["killed"]["claims_held"] + summary["recovered"]["taken_over"]
+    assert summary["proof"]["taken_over"] == taken_over
+    assert summary["recovered"]["taken_over"] == len(summary["recovered"]["claims"]) == 2
+    assert summary["recovered"]["progress"] == [{"half": True}]
     answers = {row["asked"]: row["answer"] for row in summary["refused"]}
     assert len(answers) == 6
     assert answers["read the tasks of another tenant of the same bucket"] == "0 of 3 rows"
@@ -116,7 +124,8 @@ def test_a_folder_in_use_is_left_alone(place):
 
 
 @pytest.mark.parametrize(
-    "options", [{"tenants": 1}, {"tenants": 10_001}, {"buckets": 3}, {"buckets": 65_537}]
+    "options",
+    [{"tenants": 1}, {"tenants": 10_001}, {"buckets": 3}, {"buckets": 65_537}, {"workers": 1}],
 )
 def test_impossible_numbers(options):
     """Refused by name: fewer leave nothing to show."""

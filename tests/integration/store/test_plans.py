@@ -1,0 +1,183 @@
+"""Every hot statement uses its index and touches one bucket: asked of Postgres, not believed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg._queries import PostgresQuery
+from psycopg.adapt import Transformer
+
+from tenantry import actors, agents, history, schedules, tasks
+from tenantry.prelude import sweep_prelude
+from tenantry_schema.naming import APP, SHARD_DATABASE
+from tenantry_schema.store.due import due
+
+FINISHED = """
+INSERT INTO {tasks} (tenant_id, id, kind, state, change, priority, queue)
+SELECT tenant_id, gen_random_uuid(), 'old', 'cancelled', 'ready>cancelled', 0, 'default'
+FROM {tenants}, generate_series(1, 4000)
+"""
+READY = """
+INSERT INTO {tasks} (tenant_id, id, kind, queue, priority, run_after)
+SELECT tenant_id, gen_random_uuid(), 'new', 'default', number %% 10, now() - interval '1 min'
+FROM {tenants}, generate_series(1, 400) AS number
+WHERE tenant_id <> %s
+"""
+HISTORY = """
+INSERT INTO {transitions} (tenant_id, task_id, step, from_state, to_state)
+SELECT tenant_id, gen_random_uuid(), 1, 'new', 'ready' FROM {tenants}, generate_series(1, 3000)
+"""
+TABLES = ("tasks", "task_edges", "transitions", "actors", "agents", "schedules", "logs")
+
+
+@pytest.fixture
+def full(laid_out, router, tenant):
+    """The tenant's bucket with 20,000 rows of others, analysed."""
+    home = router.where(tenant=tenant)
+    server = next(
+        it for it in laid_out.shards if it.name == router.map.shards[home.shard].name
+    ).primary
+    names = {it: sql.Identifier(home.schema, it) for it in ("tasks", "tenants", "transitions")}
+    with psycopg.connect(laid_out.superuser_conninfo(server, SHARD_DATABASE)) as conn:
+        insert = "INSERT INTO {tenants} (tenant_id, name) SELECT gen_random_uuid(), 'o' "
+        text = sql.SQL(insert + "FROM generate_series(1, 5) RETURNING tenant_id")
+        others = [row[0] for row in conn.execute(text.format(**names))]
+        conn.execute(sql.SQL(FINISHED).format(**names))
+        conn.execute(sql.SQL(READY).format(**names), (tenant,))
+        conn.execute(sql.SQL(HISTORY).format(**names))
+        conn.commit()
+        conn.autocommit = True
+        for table in names.values():
+            conn.execute(sql.SQL("ANALYZE {}").format(table))
+        yield laid_out.conninfo(server, user=APP), home.schema
+        for table in ("tasks", "transitions", "tenants"):
+            gone = sql.SQL("DELETE FROM {} WHERE tenant_id = ANY (%s)").format(
+                sql.Identifier(home.schema, table)
+            )
+            conn.execute(gone, (others,))
+
+
+def explain(conn, query, *, generic):
+    """Return the plan of a query, as the driver would send it."""
+    converted = PostgresQuery(Transformer.from_context(conn))
+    converted.convert(query.text, query.params)
+    values = list(query.params or ())
+    if isinstance(query.params, dict):
+        named = [part.item for part in converted._parts if isinstance(part.item, str)]
+        values = [query.params[name] for name in dict.fromkeys(named)]
+    mode = "force_generic_plan" if generic else "force_custom_plan"
+    conn.execute(f"SET LOCAL plan_cache_mode = {mode}")
+    conn.execute(b"PREPARE asked AS " + converted.query)
+    given = sql.SQL(", ").join(sql.Literal(it) for it in values)
+    call = sql.SQL("EXECUTE asked ({})" if values else "EXECUTE asked").format(given)
+    row = conn.execute(sql.SQL("EXPLAIN (FORMAT JSON) {}").format(call)).fetchone()
+    conn.execute("DEALLOCATE asked")
+    return row[0][0]["Plan"]
+
+
+def nodes(plan):
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def drive(conn, work, plans):
+    """Run a work, and note the plans of each of its statements."""
+    try:
+        query = next(work)
+        while True:
+            plans += [explain(conn, query, generic=it) for it in (False, True)]
+            cursor = conn.execute(query.text, query.params)
+            query = work.send(cursor.fetchall() if cursor.description else [])
+    except StopIteration as stop:
+        return stop.value
+
+
+def check(plans, schema):
+    assert plans
+    for plan in plans:
+        for node in nodes(plan):
+            table = node.get("Relation Name", "")
+            kind = node["Node Type"]
+            if kind == "Seq Scan":
+                assert not table.startswith(TABLES), node
+            if table:
+                assert node.get("Schema", schema) == schema
+            if kind in {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}:
+                index = node["Index Name"]
+                assert "tenant_id" in node.get("Index Cond", "") or "pkey" in index, node
+
+
+def test_hot_statements_go_through_their_indexes(full, router, tenant):
+    """Planned for these values and for any: no scan of a table, no other bucket."""
+    conninfo, schema = full
+    now = datetime.now(UTC)
+    span = {"since": now - timedelta(hours=1), "until": now + timedelta(hours=1)}
+    graph = [tasks.NewTask("k", key="a"), tasks.NewTask("k")]
+    edges = [tasks.Edge(graph[1].id, graph[0].id, "ignore")]
+    plans = []
+    with psycopg.connect(conninfo, autocommit=True) as conn:
+        conn.execute(router._route(tenant, None).prelude)
+
+        def run(factory):
+            return drive(conn, factory(), plans)
+
+        agent = run(agents.register(tenant, name="a"))
+        run(agents.update(agent, name="b"))
+        run(agents.page(tenant))
+        actor = run(actors.register(tenant, kind="k", agent=agent.id))
+        run(tasks.submit(tenant, graph, edges))
+        mine = run(actors.activate(tenant, actor.id)).actor
+        run(actors.save(mine, {}))
+        run(actors.recover(tenant, actor.id))
+        (claim,) = run(tasks.claim(tenant, mine, most=5))
+        run(tasks.renew([claim]))
+        run(tasks.progress(claim, 1))
+        run(tasks.finish(claim))
+        (claim,) = run(tasks.claim(tenant, "w", most=5))
+        assert run(tasks.fail(claim, "x")) == "ready"
+        run(tasks.get(tenant, claim.id))
+        run(tasks.cancel(tenant, [claim.id]))
+        run(tasks.requeue(tenant, [claim.id]))
+        run(schedules.create(tenant, name="s", task=tasks.NewTask("k"), every=60))
+        run(schedules.fire_due(tenant))
+        run(history.transitions(tenant, **span))
+        run(history.of_task(tenant, claim.id, **span))
+        run(history.log(tenant, [history.NewLog("m")]))
+        run(history.logs(tenant, **span))
+        conn.rollback()
+    check(plans, schema)
+
+
+def test_history_looks_into_the_partitions_of_its_range_only(full, router, tenant):
+    """Weeks outside the range are pruned."""
+    conninfo, _ = full
+    now = datetime.now(UTC)
+    span = {"since": now - timedelta(minutes=1), "until": now}
+    plans = []
+    with psycopg.connect(conninfo, autocommit=True) as conn:
+        conn.execute(router._route(tenant, None).prelude)
+        drive(conn, history.of_task(tenant, uuid4(), **span)(), plans)
+        conn.rollback()
+    touched = {node["Relation Name"] for node in nodes(plans[0]) if "Relation Name" in node}
+    assert 1 <= len(touched) <= 2
+    assert all(name.startswith("transitions_p") for name in touched)
+
+
+def test_a_sweep_goes_from_tenant_to_tenant(full):
+    """Through the partial indexes, however many finished tasks there are."""
+    conninfo, schema = full
+    (query,) = due([schema], ["default"])
+    with psycopg.connect(conninfo, autocommit=True) as conn:
+        conn.execute(sweep_prelude())
+        text = sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ") + query.text
+        plan = conn.execute(text, query.params).fetchone()[0][0]["Plan"]
+        conn.rollback()
+    indexes = {node["Index Name"] for node in nodes(plan) if "Index Name" in node}
+    assert {"tasks_ready_idx", "tasks_lease_idx", "schedules_due_idx"} <= indexes
+    assert not [node for node in nodes(plan) if node["Node Type"] == "Seq Scan"]
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 400

@@ -1,0 +1,112 @@
+"""``python -m tenantry_loadtest.bench.queue``: the tables of docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
+from rich.console import Console
+from rich.table import Table
+
+from tenantry_loadtest.bench.queue.ours import Tenantry
+from tenantry_loadtest.bench.queue.peers import Pgmq, PgQueuer, Procrastinate
+from tenantry_loadtest.bench.queue.race import race
+from tenantry_loadtest.bench.queue.sizes import graph_speed, latencies
+from tenantry_loadtest.bench.stage import stage
+from tenantry_ops.tenants import create
+from tenantry_schema.naming import OPERATOR
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from uuid import UUID
+
+    from tenantry_loadtest.bench.queue.contestant import Contestant
+    from tenantry_loadtest.bench.stage import Stage
+    from tenantry_ops.fleet import Fleet
+
+_MOST_WORKERS = 32
+_PEERS: dict[str, Callable[[str], Contestant]] = {
+    "procrastinate": Procrastinate,
+    "pgmq": Pgmq,
+    "pgqueuer": PgQueuer,
+}
+
+
+def tenant_of(fleet: Fleet) -> UUID:
+    """Create a tenant of its own for one measurement."""
+    key = uuid4()
+    create(fleet.catalog_conninfo(OPERATOR), f"bench-{key.hex[:12]}", str(key))
+    return key
+
+
+@contextmanager
+def peers(on: Stage, names: list[str]) -> Iterator[list[Contestant]]:
+    """Give each peer a database of its own on the same server."""
+    server = on.fleet.shards[0].primary
+    superuser = on.fleet.superuser_conninfo
+    with psycopg.connect(superuser(server), autocommit=True) as conn:
+        made: list[Contestant] = []
+        for name in names:
+            conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            made.append(_PEERS[name](superuser(server, name)))
+        yield made
+
+
+def throughput(on: Stage, names: list[str], *, rounds: int, jobs: int) -> list[dict[str, Any]]:
+    """Race everyone at 1, 8 and 32 workers, claiming one job or fifty."""
+    rows: list[dict[str, Any]] = []
+    with peers(on, names) as others:
+        for workers in (1, 8, _MOST_WORKERS):
+            for batch in (1, 50):
+                ours = Tenantry(on.router, tenant_of(on.fleet))
+                count = jobs if batch == 50 else jobs // 4
+                rows += race(
+                    [ours, *others], workers=workers, batch=batch, jobs=count, rounds=rounds
+                )
+    return rows
+
+
+def main() -> None:
+    """Print the tables, or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=4000)
+    parser.add_argument("--peers", default=",".join(_PEERS), help="names, with commas")
+    parser.add_argument("--finished", type=int, default=1_000_000)
+    parser.add_argument("--ready", type=int, default=100_000)
+    parser.add_argument("--only", choices=("throughput", "latency", "graph"))
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    names = [name for name in given.peers.split(",") if name]
+    found: dict[str, list[dict[str, Any]]] = {}
+    with stage(buckets=16, tenants=4, agents=1, pool=_MOST_WORKERS) as on:
+        if given.only in (None, "throughput"):
+            found["throughput"] = throughput(on, names, rounds=given.rounds, jobs=given.jobs)
+        if given.only in (None, "latency"):
+            sizes = {"finished": given.finished, "ready": given.ready}
+            found["latency"] = latencies(on, tenant_of(on.fleet), **sizes)
+        if given.only in (None, "graph"):
+            found["graph"] = graph_speed(on, tenant_of(on.fleet), rounds=given.rounds)
+    if given.json:
+        print(json.dumps(found))  # noqa: T201
+        return
+    for title, rows in found.items():
+        _print(title, rows)
+
+
+def _print(title: str, rows: list[dict[str, Any]]) -> None:
+    table = Table(title=title)
+    for name in rows[0]:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -16,7 +16,8 @@ ended AS (
     FROM clock,
         unnest(%(ids)s::uuid[], %(fences)s::bigint[], %(errors)s::text[])
             AS given (id, fence, error)
-    WHERE task.tenant_id = %(tenant)s AND task.id = given.id
+    WHERE task.tenant_id = %(tenant)s AND task.id = ANY (%(ids)s::uuid[])
+        AND task.id = given.id
         AND CASE
             WHEN given.fence IS NULL THEN task.state IN ('waiting', 'ready', 'running', 'dead')
             ELSE
@@ -59,17 +60,22 @@ held AS MATERIALIZED (
     ORDER BY task.id
     FOR UPDATE
 ),
+fates AS MATERIALIZED (
+    SELECT jsonb_object_agg(id, state) AS of_task FROM doomed
+),
 fallen AS (
     UPDATE tasks AS task
     SET
-        change = task.state || '>' || doomed.state,
-        state = doomed.state,
+        change = task.state || '>' || ((SELECT of_task FROM fates) ->> task.id::text),
+        state = (SELECT of_task FROM fates) ->> task.id::text,
         step = task.step + 1,
         error = 'a task that this one needs did not end as done',
         updated_at = greatest(clock.now, task.updated_at)
-    FROM clock, held
-    JOIN doomed USING (id)
-    WHERE task.tenant_id = %(tenant)s AND task.id = held.id AND task.state = 'waiting'
+    FROM clock
+    WHERE task.tenant_id = %(tenant)s AND task.state = 'waiting'
+        AND task.id = ANY (ARRAY(
+            SELECT id FROM held WHERE (SELECT of_task FROM fates) ? id::text
+        ))
     RETURNING task.id, task.step, task.fence, task.change, task.state, task.updated_at
 ),
 -- Only what this statement itself ended meets an edge that ignores failure: nobody counts it twice.
@@ -85,18 +91,36 @@ met AS MATERIALIZED (
         AND edge.task_id NOT IN (SELECT id FROM doomed UNION ALL SELECT id FROM ended)
     GROUP BY edge.task_id
 ),
+weights AS MATERIALIZED (
+    SELECT jsonb_object_agg(id, edges) AS of_task FROM met
+),
+-- Joined to nothing, so that only their own key leads to these rows: a plan that was made for few
+-- of a tenant's tasks would walk over all of them when they are many.
 counted AS (
     UPDATE tasks AS task
     SET
-        unmet = task.unmet - met.edges,
-        change = CASE WHEN task.unmet = met.edges THEN task.state || '>ready' ELSE task.change END,
-        state = CASE WHEN task.unmet = met.edges THEN 'ready' ELSE task.state END,
-        step = task.step + CASE WHEN task.unmet = met.edges THEN 1 ELSE 0 END,
+        unmet = task.unmet - ((SELECT of_task FROM weights) ->> task.id::text)::int,
+        change = CASE
+            WHEN task.unmet = ((SELECT of_task FROM weights) ->> task.id::text)::int
+                THEN task.state || '>ready'
+            ELSE task.change
+        END,
+        state = CASE
+            WHEN task.unmet = ((SELECT of_task FROM weights) ->> task.id::text)::int
+                THEN 'ready'
+            ELSE task.state
+        END,
+        step = task.step + CASE
+            WHEN task.unmet = ((SELECT of_task FROM weights) ->> task.id::text)::int THEN 1
+            ELSE 0
+        END,
         run_after = greatest(clock.now, task.run_after),
         updated_at = greatest(clock.now, task.updated_at)
-    FROM clock, held
-    JOIN met USING (id)
-    WHERE task.tenant_id = %(tenant)s AND task.id = held.id AND task.state = 'waiting'
+    FROM clock
+    WHERE task.tenant_id = %(tenant)s AND task.state = 'waiting'
+        AND task.id = ANY (ARRAY(
+            SELECT id FROM held WHERE (SELECT of_task FROM weights) ? id::text
+        ))
     RETURNING task.id, task.step, task.fence, task.change, task.state, task.updated_at, task.queue
 ),
 noted AS (

@@ -15,7 +15,8 @@ ended AS (
     FROM clock,
         unnest(%(ids)s::uuid[], %(fences)s::bigint[], %(results)s::text[])
             AS given (id, fence, result)
-    WHERE task.tenant_id = %(tenant)s AND task.id = given.id AND task.fence = given.fence
+    WHERE task.tenant_id = %(tenant)s AND task.id = ANY (%(ids)s::uuid[])
+        AND task.id = given.id AND task.fence = given.fence
         AND task.owner = %(owner)s AND task.state = 'running'
     RETURNING task.id, task.step, task.fence, task.change, task.state, task.updated_at
 ),
@@ -34,18 +35,34 @@ held AS MATERIALIZED (
     ORDER BY task.id
     FOR UPDATE
 ),
+weights AS MATERIALIZED (
+    SELECT jsonb_object_agg(id, edges) AS of_task FROM met
+),
+-- Joined to nothing, so that only their own key leads to these rows: a plan that was made for few
+-- of a tenant's tasks would walk over all of them when they are many.
 counted AS (
     UPDATE tasks AS task
     SET
-        unmet = task.unmet - met.edges,
-        change = CASE WHEN task.unmet = met.edges THEN task.state || '>ready' ELSE task.change END,
-        state = CASE WHEN task.unmet = met.edges THEN 'ready' ELSE task.state END,
-        step = task.step + CASE WHEN task.unmet = met.edges THEN 1 ELSE 0 END,
+        unmet = task.unmet - ((SELECT of_task FROM weights) ->> task.id::text)::int,
+        change = CASE
+            WHEN task.unmet = ((SELECT of_task FROM weights) ->> task.id::text)::int
+                THEN task.state || '>ready'
+            ELSE task.change
+        END,
+        state = CASE
+            WHEN task.unmet = ((SELECT of_task FROM weights) ->> task.id::text)::int
+                THEN 'ready'
+            ELSE task.state
+        END,
+        step = task.step + CASE
+            WHEN task.unmet = ((SELECT of_task FROM weights) ->> task.id::text)::int THEN 1
+            ELSE 0
+        END,
         run_after = greatest(clock.now, task.run_after),
         updated_at = greatest(clock.now, task.updated_at)
-    FROM clock, held
-    JOIN met USING (id)
-    WHERE task.tenant_id = %(tenant)s AND task.id = held.id AND task.state = 'waiting'
+    FROM clock
+    WHERE task.tenant_id = %(tenant)s AND task.state = 'waiting'
+        AND task.id = ANY (ARRAY(SELECT id FROM held))
     RETURNING task.id, task.step, task.fence, task.change, task.state, task.updated_at, task.queue
 ),
 noted AS (

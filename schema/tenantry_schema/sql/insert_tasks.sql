@@ -12,21 +12,22 @@ made AS (
         given.priority, given.payload::jsonb,
         CASE WHEN given.unmet = 0 THEN 'ready' ELSE 'waiting' END,
         CASE WHEN given.unmet = 0 THEN 'new>ready' ELSE 'new>waiting' END, given.unmet,
-        greatest(clock.now + given.delay, given.run_after, clock.now), given.deadline,
-        given.max_attempts, given.max_crashes, given.backoff_ms, given.backoff_most_ms,
-        given.exhausted, given.idempotency_key, 1, clock.now, clock.now
+        greatest(clock.now + given.delay * interval '1 s', given.run_after), given.deadline,
+        (%(max_attempts)s::smallint[])[given.retry],
+        (%(max_crashes)s::smallint[])[given.retry],
+        (%(backoff_ms)s::int[])[given.retry],
+        (%(backoff_most_ms)s::int[])[given.retry],
+        CASE WHEN (%(dead)s::boolean[])[given.retry] THEN 'dead' ELSE 'failed' END,
+        given.idempotency_key, 1, clock.now, clock.now
     FROM clock,
         unnest(
             %(ids)s::uuid[], %(agents)s::uuid[], %(actors)s::uuid[], %(kinds)s::text[],
             %(queues)s::text[], %(priorities)s::smallint[], %(payloads)s::text[],
-            %(unmet)s::int[], %(delays)s::interval[], %(run_after)s::timestamptz[],
-            %(deadlines)s::timestamptz[], %(max_attempts)s::smallint[],
-            %(max_crashes)s::smallint[], %(backoff_ms)s::int[], %(backoff_most_ms)s::int[],
-            %(exhausted)s::text[], %(keys)s::text[]
+            %(unmet)s::int[], %(delays)s::float8[], %(run_after)s::timestamptz[],
+            %(deadlines)s::timestamptz[], %(retries)s::int[], %(keys)s::text[]
         ) AS given (
             id, agent_id, actor_id, kind, queue, priority, payload, unmet, delay, run_after,
-            deadline, max_attempts, max_crashes, backoff_ms, backoff_most_ms, exhausted,
-            idempotency_key
+            deadline, retry, idempotency_key
         )
     ON CONFLICT DO NOTHING
     RETURNING id, step, state, queue, updated_at
@@ -36,7 +37,7 @@ tied AS (
     SELECT %(tenant)s, given.task_id, given.needs_id, given.on_failure
     FROM unnest(%(tasks)s::uuid[], %(needs)s::uuid[], %(on_failure)s::text[])
         AS given (task_id, needs_id, on_failure)
-    ON CONFLICT DO NOTHING
+    WHERE EXISTS (SELECT FROM made)
 ),
 noted AS (
     INSERT INTO transitions (tenant_id, at, task_id, step, from_state, to_state)

@@ -17,7 +17,8 @@ returned AS (
     FROM clock,
         unnest(%(ids)s::uuid[], %(fences)s::bigint[], %(delays)s::interval[], %(errors)s::text[])
             AS given (id, fence, delay, error)
-    WHERE task.tenant_id = %(tenant)s AND task.id = given.id AND task.fence = given.fence
+    WHERE task.tenant_id = %(tenant)s AND task.id = ANY (%(ids)s::uuid[])
+        AND task.id = given.id AND task.fence = given.fence
         AND task.owner = %(owner)s AND task.state = 'running'
     RETURNING task.*
 ),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tenantry_schema.query import Work, WorkFactory
 
-#: Tasks of one claim.
+#: Claims of one statement.
 LARGEST_BATCH = 1000
 #: Characters of an error that are kept.
 ERROR_KEPT = 2000
@@ -172,6 +172,8 @@ def release(claims: Sequence[Claim]) -> WorkFactory[set[UUID]]:
 
 
 def _held(claims: Sequence[Claim]) -> dict[str, Any]:
+    if len(claims) > LARGEST_BATCH:
+        raise InvalidInput(f"{len(claims):,} claims are more than {LARGEST_BATCH:,}: send parts")
     places = {(claim.tenant, claim.owner) for claim in claims}
     if len(places) != 1:
         raise InvalidInput(

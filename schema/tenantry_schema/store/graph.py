@@ -71,6 +71,8 @@ def check_graph(tasks: Sequence[NewTask], edges: Sequence[Edge]) -> None:
 
     :raises InvalidGraph: for doubled tasks, doubled or dangling edges, and a cycle, which is named
     """
+    for task in tasks:
+        _check_kind(task)
     if not 1 <= len(tasks) <= LARGEST or len(edges) > LARGEST:
         raise InvalidGraph(
             f"a graph has 1 to {LARGEST:,} tasks and at most as many edges, not {len(tasks):,} and "
@@ -97,6 +99,12 @@ def check_graph(tasks: Sequence[NewTask], edges: Sequence[Edge]) -> None:
             f"tasks need each other in a circle of {len(cycle)}: {' → '.join(shown)}{more} → "
             f"{shown[0]}: remove one of these edges"
         )
+
+
+def _check_kind(task: object) -> None:
+    retry: object = task.retry if isinstance(task, NewTask) else None
+    if not isinstance(retry, Retry):
+        raise InvalidInput(f"a graph is made of NewTask with a Retry, not of {task!r:.60}")
 
 
 def find_cycle(edges: Iterable[tuple[Any, Any]]) -> list[Any]:
@@ -129,9 +137,14 @@ def task_arrays(tasks: Sequence[NewTask], edges: Sequence[Edge]) -> dict[str, li
     :raises InvalidInput: naming the value that a task may not have
     """
     unmet = Counter(edge.task for edge in edges)
-    rows = [_task_row(task, unmet[task.id]) for task in tasks]
+    # Tasks share few policies: they are sent once, and referred to by their places, from 1.
+    places: dict[Retry, int] = {}
+    rows = [
+        _task_row(task, unmet[task.id], places.setdefault(task.retry, len(places) + 1))
+        for task in tasks
+    ]
     columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in _COLUMNS]
-    return dict(zip(_COLUMNS, columns, strict=True))
+    return {**dict(zip(_COLUMNS, columns, strict=True)), **_retry_arrays(list(places))}
 
 
 def edge_arrays(edges: Sequence[Edge]) -> dict[str, list[Any]]:
@@ -155,18 +168,22 @@ _COLUMNS = (
     "delays",
     "run_after",
     "deadlines",
-    "max_attempts",
-    "max_crashes",
-    "backoff_ms",
-    "backoff_most_ms",
-    "exhausted",
+    "retries",
     "keys",
 )
 
 
-def _task_row(task: NewTask, unmet: int) -> tuple[Any, ...]:
-    if not isinstance(task, NewTask):
-        raise InvalidInput(f"a graph is made of NewTask, not {type(task).__name__}")
+def _retry_arrays(retries: Sequence[Retry]) -> dict[str, list[Any]]:
+    return {
+        "max_attempts": [it.attempts for it in retries],
+        "max_crashes": [it.crashes for it in retries],
+        "backoff_ms": [it.backoff_ms for it in retries],
+        "backoff_most_ms": [it.backoff_most_ms for it in retries],
+        "dead": [it.then == "dead" for it in retries],
+    }
+
+
+def _task_row(task: NewTask, unmet: int, retry: int) -> tuple[Any, ...]:
     return (
         checks.uuid("id", task.id),
         checks.optional_uuid("agent", task.agent),
@@ -176,14 +193,10 @@ def _task_row(task: NewTask, unmet: int) -> tuple[Any, ...]:
         checks.whole("priority", task.priority, most=PRIORITIES - 1),
         checks.mapping("payload", task.payload),
         unmet,
-        checks.span("delay", task.delay),
+        checks.span("delay", task.delay).total_seconds(),
         None if task.run_after is None else checks.moment("run_after", task.run_after),
         None if task.deadline is None else checks.moment("deadline", task.deadline),
-        task.retry.attempts,
-        task.retry.crashes,
-        task.retry.backoff_ms,
-        task.retry.backoff_most_ms,
-        task.retry.then,
+        retry,
         None if task.key is None else checks.text("key", task.key, most=200),
     )
 

@@ -18,7 +18,7 @@ from tenantry_schema.query import Query
 from tenantry_schema.sql import load
 from tenantry_schema.store import checks
 from tenantry_schema.store.cron import MISFIRE, Rhythm, catch_up
-from tenantry_schema.store.graph import NewTask, edge_arrays, task_arrays
+from tenantry_schema.store.graph import NewTask, check_graph, edge_arrays, task_arrays
 from tenantry_schema.store.ids import new_id
 from tenantry_schema.store.retry import Retry
 
@@ -239,6 +239,7 @@ def _interval(every: object) -> timedelta:
 
 
 def _template(task: NewTask) -> dict[str, Any]:
+    check_graph([task], ())
     arrays = task_arrays([task], ())
     if task.key is not None or task.deadline is not None or task.run_after is not None:
         raise InvalidSchedule(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tenantry_schema.errors import KeysConflict, UnknownTask
+from tenantry_schema.errors import AlreadyExists, KeysConflict, UnknownTask
 from tenantry_schema.naming import TASK_CHANNEL
 from tenantry_schema.query import Query
 from tenantry_schema.sql import load
@@ -31,6 +31,8 @@ VALUES (%(tenant)s, %(queue)s, %(most)s)
 ON CONFLICT (tenant_id, queue) DO UPDATE SET most = excluded.most
 """
 _UNLIMIT = "DELETE FROM task_limits WHERE tenant_id = %(tenant)s AND queue = %(queue)s"
+#: Tasks that one call may name; how many need them is not bounded.
+NAMED_AT_ONCE = 1000
 #: The queue that stands for all of a tenant's, in limits.
 ALL_QUEUES = "*"
 
@@ -60,6 +62,7 @@ def submit(
     :param wake: whether to tell listening workers; a COMMIT that tells is not grouped with others
     :raises InvalidGraph: for a cycle, which is named, dangling edges and doubles
     :raises KeysConflict: when some keys are taken and others are not
+    :raises AlreadyExists: when some of the tasks were submitted before and others were not
     """
     checks.uuid("tenant", tenant)
     given, needs = list(tasks), list(edges)
@@ -92,7 +95,7 @@ def cancel(
         _cancel,
         {
             "tenant": checks.uuid("tenant", tenant),
-            "ids": [checks.uuid("tasks", it) for it in tasks],
+            "ids": _ids(tasks),
             "fences": [None] * len(tasks),
             "errors": [checks.text("reason", reason, most=2000)] * len(tasks),
             "state": "cancelled",
@@ -108,7 +111,7 @@ def requeue(tenant: UUID, tasks: Sequence[UUID]) -> WorkFactory[tuple[UUID, ...]
         _requeue,
         {
             "tenant": checks.uuid("tenant", tenant),
-            "ids": [checks.uuid("tasks", it) for it in tasks],
+            "ids": _ids(tasks),
             "channel": TASK_CHANNEL,
         },
     )
@@ -128,6 +131,11 @@ def limit(tenant: UUID, most: int | None, *, queue: str = ALL_QUEUES) -> WorkFac
     return partial(_limit, params)
 
 
+def _ids(tasks: Sequence[UUID]) -> list[UUID]:
+    checks.whole("number of tasks", len(tasks), most=NAMED_AT_ONCE)
+    return [checks.uuid("tasks", it) for it in tasks]
+
+
 def _submit(
     given: list[NewTask],
     keyed: list[NewTask],
@@ -143,7 +151,12 @@ def _submit(
             if any(task.id != ids[task.id] for task in keyed):
                 return Submitted(tuple(ids[task.id] for task in keyed), created=False)
     if rest is not None:
-        yield Query(load("insert_tasks"), rest)
+        made = yield Query(load("insert_tasks"), rest)
+        if len(made) not in {0, len(rest["ids"])}:
+            raise AlreadyExists(
+                f"{len(rest['ids']) - len(made)} of the graph's tasks were submitted before, and "
+                f"{len(made)} were not: a graph is submitted again as a whole, or made anew"
+            )
     return Submitted(tuple(ids[task.id] for task in given), created=True)
 
 

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from tenantry import InvalidInput, KeysConflict, LeaseLost, UnknownTask, history, tasks
+from tenantry.errors import AlreadyExists
 from tenantry_schema.states import TRANSITIONS
 
 
@@ -75,6 +76,16 @@ def test_a_submission_may_be_repeated(run, tenant):
     again = run(tasks.submit(tenant, [tasks.NewTask("other", key="order-7")]))
     assert (first.created, again.created) == (True, False)
     assert first.ids == again.ids
+
+
+def test_a_graph_holds_no_task_of_another_one(run, tenant):
+    """A task that was submitted may be done by now: nothing could wait for it any more."""
+    old, new = tasks.NewTask("old"), tasks.NewTask("new")
+    run(tasks.submit(tenant, [old]))
+    with pytest.raises(AlreadyExists, match="1 of the graph's tasks were submitted before"):
+        run(tasks.submit(tenant, [old, new], [tasks.Edge(new.id, old.id)]))
+    with pytest.raises(UnknownTask):
+        run(tasks.get(tenant, new.id))
 
 
 def test_keys_of_a_graph_are_all_new_or_all_taken(router, run, tenant, other):

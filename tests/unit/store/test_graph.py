@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import uuid4
 
 import pytest
@@ -84,8 +84,9 @@ def test_arrays_count_what_is_unmet():
     arrays = task_arrays([a, b, c], edges)
     assert arrays["unmet"] == [0, 0, 2]
     assert arrays["payloads"] == ['{"n":"a"}', '{"n":"b"}', '{"n":"c"}']
-    assert arrays["delays"] == [timedelta(seconds=2)] * 3
-    assert {len(column) for column in arrays.values()} == {3}
+    assert arrays["delays"] == [2.0] * 3
+    assert (arrays["retries"], arrays["max_attempts"]) == ([1, 1, 1], [3])
+    assert {len(arrays[name]) for name in ("ids", "kinds", "keys", "priorities")} == {3}
 
 
 @pytest.mark.parametrize(
@@ -114,6 +115,7 @@ def test_arrays_count_what_is_unmet():
         ({"key": ""}, "key="),
         ({"agent": "me"}, "agent="),
         ({"id": "1"}, "id="),
+        ({"retry": 3}, "a Retry"),
     ],
 )
 def test_a_task_that_cannot_be_stored_is_refused(wrong, reason):

@@ -1,7 +1,8 @@
 """Route a multi-tenant service's work over ordinary Postgres.
 
-The doors bring SQLAlchemy and the settings' validation with them, which takes half a second: they
-are imported when they are first named, so that a program which only reads the map does not wait.
+The doors, and what is stored through them, bring SQLAlchemy and the settings' validation with them,
+which takes half a second: they are imported when they are first named, so that a program which only
+reads the map does not wait.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tenantry import actors, agents, history, schedules, tasks
 from tenantry.errors import (
     AlreadyDone,
     BucketMoved,
@@ -46,12 +46,13 @@ from tenantry.outcome import Outcome
 from tenantry.reads import AtLeast, Fresh, Stale
 from tenantry.receipt import Receipt
 from tenantry.tokens import Token
-from tenantry.work import AsyncWorker, Effects, Job, Worker
 from tenantry_schema.query import Query, Work
 
 if TYPE_CHECKING:
+    from tenantry import actors, agents, history, schedules, tasks
     from tenantry.aio import AsyncRouter
     from tenantry.router import Router
+    from tenantry.work import AsyncWorker, Effects, Job, Worker
 
 __all__ = [
     "AlreadyDone",
@@ -105,12 +106,22 @@ __all__ = [
     "tasks",
 ]
 
-_DOORS = {"AsyncRouter": "tenantry.aio", "Router": "tenantry.router"}
+_MODULES = frozenset({"actors", "agents", "history", "schedules", "tasks"})
+_NAMES = {
+    "AsyncRouter": "tenantry.aio",
+    "AsyncWorker": "tenantry.work",
+    "Effects": "tenantry.work",
+    "Job": "tenantry.work",
+    "Router": "tenantry.router",
+    "Worker": "tenantry.work",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import a door."""
-    if name not in _DOORS:
+    """Import what is named for the first time."""
+    if name in _MODULES:
+        return import_module(f"tenantry.{name}")
+    if name not in _NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    door = globals()[name] = getattr(import_module(_DOORS[name]), name)
-    return door
+    found = globals()[name] = getattr(import_module(_NAMES[name]), name)
+    return found

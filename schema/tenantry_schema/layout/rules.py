@@ -151,7 +151,10 @@ def _rule(table: Table) -> TableRule:
     time_column = info.get("time")
     if time_column is None:
         return TableRule(
-            table, TableKind.BUCKETED, None, _storage(table, info), _worker_columns(table, info)
+            table,
+            TableKind.BUCKETED,
+            storage=_storage(table, info),
+            worker_columns=_worker_columns(table, info),
         )
     if "storage" in info or "worker" in info:
         raise _fault(table, "a table partitioned by time has neither storage nor worker columns")

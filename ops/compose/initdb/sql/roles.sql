@@ -29,7 +29,14 @@ EXCEPTION WHEN duplicate_object THEN
     NULL;
 END $make$;
 ALTER ROLE "tenantry_operator" NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION LOGIN INHERIT BYPASSRLS;
+DO $make$ BEGIN
+    CREATE ROLE "tenantry_worker";
+EXCEPTION WHEN duplicate_object THEN
+    NULL;
+END $make$;
+ALTER ROLE "tenantry_worker" NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOLOGIN NOBYPASSRLS;
 GRANT "tenantry_owner" TO "tenantry_operator";
+GRANT "tenantry_worker" TO "tenantry_app";
 ALTER ROLE "tenantry_app" SET search_path = '';
 ALTER ROLE "tenantry_app" SET row_security = on;
 ALTER ROLE "tenantry_read" SET search_path = '';

@@ -29,6 +29,9 @@ class Proxy:
     def close(self):
         self._listener.close()
         for it in self._sockets:
+            # Closing alone would not end what a thread waits on, and leave a transaction open.
+            with suppress(OSError):
+                it.shutdown(socket.SHUT_RDWR)
             it.close()
 
     def _accept(self):

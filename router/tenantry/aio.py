@@ -12,7 +12,7 @@ import psycopg
 
 from tenantry.acontexts import AsyncRoutedConnectionContext, AsyncRoutedSessionContext
 from tenantry.aserving import AsyncServing
-from tenantry.call import Call, serves_query
+from tenantry.call import EXPLAINED_S, Call, serves_query
 from tenantry.core import RouterCore, again, already_done, proven
 from tenantry.drive import adrive
 from tenantry.errors import BucketMoved, DeadlineExceeded, OutcomeUnknown, TooStale, Unavailable
@@ -377,13 +377,15 @@ class AsyncRouter(RouterCore):
 
     async def _gone(self, call: Call) -> BucketMoved | None:
         serving = await self.primary(call)
-        conn = await serving.acquire(call.remaining)
-        call.watch(conn)
+        # An error that came near the deadline is explained all the same.
+        patience = max(call.remaining, EXPLAINED_S)
+        conn = await serving.acquire(patience)
+        alarm = self._watchdog.arm(conn, time.monotonic() + patience)
         try:
             cursor = await conn.execute(serves_query(call.route.placement.schema))
             row = await cursor.fetchone()
         finally:
-            call.unwatch()
+            self._watchdog.disarm(alarm)
             await serving.release(conn)
         return call.gone("on its way to a new home") if row == (False,) else None
 

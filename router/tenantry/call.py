@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from tenantry.truth import Guarded
     from tenantry.watchdog import Alarm, Watchdog
 
+#: Seconds beyond a call's deadline in which an error may be explained.
+EXPLAINED_S = 0.5
+
 
 class Call:
     """A route that is being used until a deadline.

@@ -9,7 +9,7 @@ import random
 from typing import TYPE_CHECKING
 
 from tenantry.errors import BucketMoved, ReadInterrupted, ShardUnavailable
-from tenantry.sqlstates import is_retryable
+from tenantry.sqlstates import is_fence, is_retryable
 
 if TYPE_CHECKING:
     from tenantry.call import Call
@@ -24,6 +24,7 @@ class Attempts:
     def __init__(self, allowed: int) -> None:
         self._left = allowed
         self._ceiling = _FIRST_S
+        self._doubted = False
 
     def pause_after(self, error: BaseException, call: Call) -> float | None:
         """Return the seconds to wait before the next try, or None when the error is the answer.
@@ -31,6 +32,10 @@ class Attempts:
         A bucket on its way to a new home is waited for until the deadline: that wait costs no try.
         """
         if isinstance(error, BucketMoved):
+            return self._pause(call)
+        if is_fence(error) and not self._doubted:
+            # The bucket is served again, but may not have been when the statement met its table.
+            self._doubted = True
             return self._pause(call)
         if isinstance(error, ReadInterrupted):
             # Another node answers: there is nobody to collide with.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import psycopg
 
-from tenantry.call import Call, serves_query
+from tenantry.call import EXPLAINED_S, Call, serves_query
 from tenantry.contexts import RoutedConnectionContext, RoutedSessionContext
 from tenantry.core import RouterCore, again, already_done, proven
 from tenantry.drive import drive
@@ -371,12 +371,14 @@ class Router(RouterCore):
 
     def _gone(self, call: Call) -> BucketMoved | None:
         serving = self.primary(call)
-        conn = serving.acquire(call.remaining)
-        call.watch(conn)
+        # An error that came near the deadline is explained all the same.
+        patience = max(call.remaining, EXPLAINED_S)
+        conn = serving.acquire(patience)
+        alarm = self._watchdog.arm(conn, time.monotonic() + patience)
         try:
             row = conn.execute(serves_query(call.route.placement.schema)).fetchone()
         finally:
-            call.unwatch()
+            self._watchdog.disarm(alarm)
             serving.release(conn)
         return call.gone("on its way to a new home") if row == (False,) else None
 

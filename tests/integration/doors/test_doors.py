@@ -288,6 +288,7 @@ CALLS = {
     "connection": lambda router, tenant: router.connection(tenant=tenant),
     "run": lambda router, tenant: router.run(lambda: name_of(tenant), tenant=tenant),
     "scatter": lambda router, _: router.scatter(Query("SELECT 1")),
+    "sweep": lambda router, _: router.sweep(["default"]),
     "outcome": lambda router, tenant: router.outcome(OutcomeUnknown("?", tenant=str(tenant))),
     "tenant_of_agent": lambda router, _: router.tenant_of_agent("somebody"),
 }
@@ -297,7 +298,16 @@ def test_every_call_of_the_doors_is_tried_on_a_closed_one():
     """Nothing public is left out below."""
     public = {name for name in dir(Router) if not name.startswith("_")}
     # What the doors use of each other, and what a closed router may be asked.
-    inner = {"chosen", "explained", "give_back", "give_up", "lease", "lease_replica", "learn"}
+    inner = {
+        "chosen",
+        "direct",
+        "explained",
+        "give_back",
+        "give_up",
+        "lease",
+        "lease_replica",
+        "learn",
+    }
     inner |= {"opened", "primary", "replica_patience", "replica_position", "shard_of", "told"}
     assert public - inner - {"open", "close", "stats"} == set(CALLS)
 

@@ -31,6 +31,14 @@ HISTORY = """
 INSERT INTO {transitions} (tenant_id, task_id, step, from_state, to_state)
 SELECT tenant_id, gen_random_uuid(), 1, 'new', 'ready' FROM {tenants}, generate_series(1, 3000)
 """
+EDGES = """
+INSERT INTO {task_edges} (tenant_id, task_id, needs_id)
+SELECT tenant_id, id, needs FROM (
+    SELECT tenant_id, id, lag(id) OVER (PARTITION BY tenant_id ORDER BY id) AS needs
+    FROM {tasks} WHERE state = 'cancelled'
+) AS chained
+WHERE needs IS NOT NULL
+"""
 TABLES = ("tasks", "task_edges", "transitions", "actors", "agents", "schedules", "logs")
 
 
@@ -41,20 +49,22 @@ def full(laid_out, router, tenant):
     server = next(
         it for it in laid_out.shards if it.name == router.map.shards[home.shard].name
     ).primary
-    names = {it: sql.Identifier(home.schema, it) for it in ("tasks", "tenants", "transitions")}
+    filled = ("tasks", "task_edges", "tenants", "transitions")
+    names = {it: sql.Identifier(home.schema, it) for it in filled}
     with psycopg.connect(laid_out.superuser_conninfo(server, SHARD_DATABASE)) as conn:
         insert = "INSERT INTO {tenants} (tenant_id, name) SELECT gen_random_uuid(), 'o' "
         text = sql.SQL(insert + "FROM generate_series(1, 5) RETURNING tenant_id")
         others = [row[0] for row in conn.execute(text.format(**names))]
         conn.execute(sql.SQL(FINISHED).format(**names))
         conn.execute(sql.SQL(READY).format(**names), (tenant,))
+        conn.execute(sql.SQL(EDGES).format(**names))
         conn.execute(sql.SQL(HISTORY).format(**names))
         conn.commit()
         conn.autocommit = True
         for table in names.values():
             conn.execute(sql.SQL("ANALYZE {}").format(table))
         yield laid_out.conninfo(server, user=APP), home.schema
-        for table in ("tasks", "transitions", "tenants"):
+        for table in ("task_edges", "tasks", "transitions", "tenants"):
             gone = sql.SQL("DELETE FROM {} WHERE tenant_id = ANY (%s)").format(
                 sql.Identifier(home.schema, table)
             )

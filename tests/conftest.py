@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 pytest_plugins = [
+    "fix_hypothesis",
     "fix_fleet",
     "fix_blank",
     "fix_router",

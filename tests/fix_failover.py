@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
+from fix_fleet import server_folder
 
 from tenantry_ops.doctor import examine, gather_facts
 from tenantry_ops.fleet import Fleet
@@ -20,16 +21,14 @@ from tenantry_schema.naming import APP, OPERATOR, SHARD_DATABASE
 
 
 @pytest.fixture(scope="module")
-def own_fleet(tmp_path_factory, pytestconfig):
+def own_fleet(pytestconfig):
     """Make laid-out fleets of a module's own; the catalog lies on the first shard."""
     made = []
+    folders = ExitStack()
 
     def make(shards=1, replicas=1):
-        directory = tmp_path_factory.mktemp("own")
-        for parent in (directory, *directory.parents[:2]):
-            parent.chmod(0o755)
         fleet = Fleet.up(
-            directory,
+            folders.enter_context(server_folder()),
             shards=shards,
             replicas=replicas,
             pg_bin=pytestconfig.getoption("--pg-bin"),
@@ -46,6 +45,7 @@ def own_fleet(tmp_path_factory, pytestconfig):
     yield make
     for fleet in made:
         fleet.discard()
+    folders.close()
 
 
 def anywhere(fleet, shard=0, user=APP, **more):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from fix_fleet import server_folder
 from fix_partitions import EVENTS, Alone
 
 from tenantry_ops.fleet import Fleet
@@ -13,14 +14,12 @@ PG_BIN = "/usr/lib/postgresql/15/bin"
 
 
 @pytest.fixture(scope="session")
-def debian(tmp_path_factory):
+def debian():
     """One server, whatever `--pg-bin` says: pg_partman comes with Debian's."""
-    directory = tmp_path_factory.mktemp("debian")
-    for parent in (directory, *directory.parents[:2]):
-        parent.chmod(0o755)
-    with Fleet.up(directory, shards=1, replicas=0, pg_bin=PG_BIN) as running:
-        yield running.superuser_conninfo(running.shards[0].primary)
-        running.discard()
+    with server_folder() as directory:
+        with Fleet.up(directory, shards=1, replicas=0, pg_bin=PG_BIN) as running:
+            yield running.superuser_conninfo(running.shards[0].primary)
+            running.discard()
 
 
 class WithPartman(Alone):

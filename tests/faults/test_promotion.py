@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from uuid import uuid4
 
 import psycopg
 import pytest
+from fix_fleet import server_folder
 
 from tenantry import (
     AtLeast,
@@ -89,10 +88,9 @@ class Stage:
 
 @pytest.fixture
 def stage(pytestconfig):
-    with tempfile.TemporaryDirectory(prefix="tenantry-fault-") as folder:
-        Path(folder).chmod(0o755)
+    with server_folder() as folder:
         pg_bin = pytestconfig.getoption("--pg-bin")
-        with Fleet.up(Path(folder) / "fleet", shards=1, pg_bin=pg_bin) as fleet:
+        with Fleet.up(folder, shards=1, pg_bin=pg_bin) as fleet:
             initialise(embedded_plan(fleet, buckets=2))
             tenant = uuid4()
             create(fleet.catalog_conninfo(OPERATOR), "acme", str(tenant))

@@ -15,6 +15,7 @@ import pytest
 from fix_blank import make_blank
 from typer.testing import CliRunner
 
+from tenantry_ops.cli.console import console
 from tenantry_ops.cli.partitions import app
 from tenantry_ops.initialise import initialise
 from tenantry_ops.partitions import Database, databases, plan_all, roll_over_all
@@ -37,7 +38,10 @@ def weekly(premake):
 
 def tenantry(*arguments):
     """Call a command in this process; what the root prints of errors is tested elsewhere."""
-    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "400"})
+    with pytest.MonkeyPatch.context() as patch:
+        # Wide enough for every cell, whatever the terminal was when the console was made.
+        patch.setattr(console, "_width", 400)
+        return CliRunner().invoke(app, list(arguments))
 
 
 @pytest.fixture(scope="module")

@@ -143,12 +143,9 @@ def test_a_console_that_is_none(own):
 
 
 @pytest.mark.slow
-def test_a_fleet_with_a_pgbouncer(tmp_path, program, pytestconfig):
+def test_a_fleet_with_a_pgbouncer(folder, program, pytestconfig):
     """`fleet up --bouncer` starts a real one, and `fleet down` stops it."""
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
-    place = str(tmp_path / "fleet")
+    place = str(folder / "fleet")
 
     def fleet(*arguments):
         return subprocess.run(
@@ -171,4 +168,4 @@ def test_a_fleet_with_a_pgbouncer(tmp_path, program, pytestconfig):
         assert found["bouncer"] is not None
     finally:
         fleet("down", "--remove")
-    assert not (tmp_path / "fleet" / "bouncer").exists()
+    assert not (folder / "fleet" / "bouncer").exists()

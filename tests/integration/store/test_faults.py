@@ -97,12 +97,10 @@ def run_in_threads(made):
 
 
 @pytest.mark.slow
-def test_the_primary_dies_and_comes_back(tmp_path, pytestconfig):
+def test_the_primary_dies_and_comes_back(folder, pytestconfig):
     """Killed with all its children while tasks are claimed: none is lost, none done twice."""
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
     pg_bin = pytestconfig.getoption("--pg-bin")
-    with Fleet.up(tmp_path / "f", shards=1, replicas=0, profile="durable", pg_bin=pg_bin) as fleet:
+    with Fleet.up(folder, shards=1, replicas=0, profile="durable", pg_bin=pg_bin) as fleet:
         initialise(embedded_plan(fleet, buckets=4))
         tenant = uuid4()
         create(fleet.catalog_conninfo(OPERATOR), "acme", str(tenant))

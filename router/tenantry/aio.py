@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from functools import partial as bind
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import psycopg
-
 from tenantry.acontexts import AsyncRoutedConnectionContext, AsyncRoutedSessionContext
-from tenantry.aserving import AsyncServing
-from tenantry.call import EXPLAINED_S, Call, serves_query
-from tenantry.core import RouterCore, again, already_done, proven
+from tenantry.aleasing import AsyncLeasing
 from tenantry.drive import adrive
-from tenantry.errors import BucketMoved, DeadlineExceeded, OutcomeUnknown, TooStale, Unavailable
-from tenantry.lease import AsyncLease
+from tenantry.errors import DeadlineExceeded, OutcomeUnknown, Unavailable
 from tenantry.outcome import Outcome, find_out
 from tenantry.prelude import scatter_prelude, sweep_prelude
-from tenantry.replicas.news import await_news
-from tenantry.replicas.plan import Ask, News, OnReplica
 from tenantry.retry import Attempts
 from tenantry.scatter import ScatterResult, gather
+from tenantry.served import again, already_done
 from tenantry.sqlstates import is_fence
 from tenantry_schema.naming import SHARED
 from tenantry_schema.query import every
@@ -31,21 +24,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
+    from tenantry.call import Call
     from tenantry.keys import TenantKey
-    from tenantry.map import Map, Node, Shard
+    from tenantry.map import Map, Shard
     from tenantry.reads import ReadPolicy
     from tenantry.receipt import Receipt
-    from tenantry.replicas.plan import Answer
-    from tenantry.replicas.watch import ShardWatch
     from tenantry.scatter import Partial
     from tenantry_schema.query import Query, Row, WorkFactory
 
 T = TypeVar("T")
 
-logger = logging.getLogger("tenantry")
 
-
-class AsyncRouter(RouterCore):
+class AsyncRouter(AsyncLeasing):
     """Route a service's work to the shard and the bucket where a tenant lives.
 
     :param catalog: libpq conninfo of the catalog, or None to read ``TENANTRY_CATALOG``
@@ -237,122 +227,6 @@ class AsyncRouter(RouterCore):
             await asyncio.to_thread(self._follower.reload, held)
         return gather(answers, "accept")
 
-    async def primary(self, call: Call) -> AsyncServing:
-        """Return what serves the primary of a call's shard."""
-        return await self._serving(self.shard_of(call), None)
-
-    async def lease(self, call: Call) -> AsyncLease:
-        """Open the call's transaction where it may be served."""
-        if call.read is not None:
-            found = await self.lease_replica(call)
-            if found is not None:
-                return found
-        serving = await self.primary(call)
-        lease = AsyncLease(serving, await serving.acquire(call.remaining))
-        serving.in_use += 1
-        call.watch(lease.conn)
-        try:
-            answers = await lease.conn.begin(call.opening, call.route.placement.schema)
-            self.opened(call, answers)
-        except BaseException as error:
-            await self.give_up(lease, call)
-            explained = await self.explained(call, error)
-            if explained is not error:
-                raise explained from error
-            raise
-        return lease
-
-    async def lease_replica(self, call: Call, *, orm: bool = False) -> AsyncLease | None:
-        """Open a declared read on a replica, or return None where the primary is to answer."""
-        watch = self._sampler.watch(self.shard_of(call))
-        plan, chosen = self._plan(call, watch), None
-        lease: AsyncLease | None = None
-        try:
-            step = None if plan is None else next(plan)
-            while plan is not None and step is not None:
-                await self._give_up_replica(lease, call)
-                lease, answer = await self._take(step, call, watch, orm=orm)
-                step = plan.send(answer)
-        except StopIteration as stop:
-            chosen = stop.value
-        except BaseException as error:
-            await self._give_up_replica(lease, call)
-            if isinstance(error, TooStale):
-                self._counts.add(call.read, "refused")
-            raise
-        if not isinstance(chosen, OnReplica):
-            await self._give_up_replica(lease, call)
-            lease = None
-        self.chosen(call, chosen)
-        return lease
-
-    async def give_back(self, lease: AsyncLease, call: Call) -> None:
-        """Return a connection to its pool."""
-        call.unwatch()
-        lease.serving.in_use -= 1
-        if lease.orm is None:
-            await lease.serving.release(lease.conn)
-        else:
-            await lease.orm.close()
-
-    async def give_up(self, lease: AsyncLease, call: Call) -> None:
-        """Roll back and return a connection to its pool."""
-        await lease.conn.abandon()
-        await self.give_back(lease, call)
-
-    async def explained(self, call: Call, error: BaseException) -> BaseException:
-        """Return the error that the caller should get; reload the map when it may be the reason."""
-        if call.suspects_fence(error):
-            try:
-                newer = await asyncio.to_thread(self._follower.reload, call.of)
-                moved = call.moved(newer) or await self._gone(call)
-            except (Unavailable, psycopg.Error) as failure:
-                logger.warning("an error is not explained by the catalog: %s", failure)
-                moved = None
-            if moved is not None:
-                return moved
-        return self.told(call, error)
-
-    async def _take(
-        self, step: Ask | News, call: Call, watch: ShardWatch, *, orm: bool
-    ) -> tuple[AsyncLease | None, Answer]:
-        if isinstance(step, Ask):
-            return await self._ask(step, call, watch.shard, orm=orm)
-        await await_news(watch, step.until - time.monotonic())
-        return None, None
-
-    async def _ask(
-        self, step: Ask, call: Call, shard: Shard, *, orm: bool
-    ) -> tuple[AsyncLease | None, Answer]:
-        node = step.node
-        serving = await self._serving(shard, node)
-        try:
-            lease = AsyncLease(serving, await serving.acquire(self.replica_patience(call)))
-        except (psycopg.Error, Unavailable) as error:
-            return None, error
-        serving.in_use += 1
-        call.replica = node.name
-        call.proven = proven(step.said, lease.conn)
-        call.watch(lease.conn)
-        try:
-            if orm:
-                lease.orm = await serving.adopt(lease.conn)
-            answers = await lease.conn.begin(call.opening, call.route.placement.schema)
-            return lease, self.replica_position(call, answers)
-        except Exception as error:
-            await self._give_up_replica(lease, call)
-            if call.remaining <= 0:
-                raise (call.explain(error) or error) from error
-            return None, error
-        except BaseException:
-            await self._give_up_replica(lease, call)
-            raise
-
-    async def _give_up_replica(self, lease: AsyncLease | None, call: Call) -> None:
-        call.replica = None
-        if lease is not None:
-            await self.give_up(lease, call)
-
     async def _pause_after(self, error: Exception, call: Call, attempts: Attempts) -> float | None:
         """Return how long to wait before the next attempt, or None when the error is the answer."""
         if not isinstance(error, OutcomeUnknown) or call.operation is None:
@@ -365,29 +239,6 @@ class AsyncRouter(RouterCore):
         if found is Outcome.COMMITTED:
             raise already_done(call) from error
         return 0.0 if found is Outcome.ROLLED_BACK else None
-
-    async def _serving(self, shard: Shard, node: Node | None) -> AsyncServing:
-        found: AsyncServing | None = self._pools.find(shard, node)
-        if found is not None:
-            return found
-        opened, former = self._pools.open(shard, node, AsyncServing)
-        for serving in former:
-            await serving.close()
-        return opened
-
-    async def _gone(self, call: Call) -> BucketMoved | None:
-        serving = await self.primary(call)
-        # An error that came near the deadline is explained all the same.
-        patience = max(call.remaining, EXPLAINED_S)
-        conn = await serving.acquire(patience)
-        alarm = self._watchdog.arm(conn, time.monotonic() + patience)
-        try:
-            cursor = await conn.execute(serves_query(call.route.placement.schema))
-            row = await cursor.fetchone()
-        finally:
-            self._watchdog.disarm(alarm)
-            await serving.release(conn)
-        return call.gone("on its way to a new home") if row == (False,) else None
 
     async def _on_shards(
         self, prelude: bytes, works: Mapping[int, WorkFactory[list[Row]]], deadline: float | None

@@ -1,4 +1,4 @@
-"""A connection that serves a call, and where it came from; opening one on a declared read."""
+"""A connection that serves a call, and the pool that it came from."""
 
 from __future__ import annotations
 

@@ -19,23 +19,23 @@ from tenantry_schema.store.due import due
 FINISHED = """
 INSERT INTO {tasks} (tenant_id, id, kind, state, change, priority, queue)
 SELECT tenant_id, gen_random_uuid(), 'old', 'cancelled', 'ready>cancelled', 0, 'default'
-FROM {tenants}, generate_series(1, 4000)
+FROM unnest(%s::uuid[]) AS it (tenant_id), generate_series(1, 4000)
 """
 READY = """
 INSERT INTO {tasks} (tenant_id, id, kind, queue, priority, run_after)
 SELECT tenant_id, gen_random_uuid(), 'new', 'default', number %% 10, now() - interval '1 min'
-FROM {tenants}, generate_series(1, 400) AS number
-WHERE tenant_id <> %s
+FROM unnest(%s::uuid[]) AS it (tenant_id), generate_series(1, 400) AS number
 """
 HISTORY = """
 INSERT INTO {transitions} (tenant_id, task_id, step, from_state, to_state)
-SELECT tenant_id, gen_random_uuid(), 1, 'new', 'ready' FROM {tenants}, generate_series(1, 3000)
+SELECT tenant_id, gen_random_uuid(), 1, 'new', 'ready'
+FROM unnest(%s::uuid[]) AS it (tenant_id), generate_series(1, 3000)
 """
 EDGES = """
 INSERT INTO {task_edges} (tenant_id, task_id, needs_id)
 SELECT tenant_id, id, needs FROM (
     SELECT tenant_id, id, lag(id) OVER (PARTITION BY tenant_id ORDER BY id) AS needs
-    FROM {tasks} WHERE state = 'cancelled'
+    FROM {tasks} WHERE tenant_id = ANY (%s) AND state = 'cancelled'
 ) AS chained
 WHERE needs IS NOT NULL
 """
@@ -55,10 +55,9 @@ def full(laid_out, router, tenant):
         insert = "INSERT INTO {tenants} (tenant_id, name) SELECT gen_random_uuid(), 'o' "
         text = sql.SQL(insert + "FROM generate_series(1, 5) RETURNING tenant_id")
         others = [row[0] for row in conn.execute(text.format(**names))]
-        conn.execute(sql.SQL(FINISHED).format(**names))
-        conn.execute(sql.SQL(READY).format(**names), (tenant,))
-        conn.execute(sql.SQL(EDGES).format(**names))
-        conn.execute(sql.SQL(HISTORY).format(**names))
+        conn.execute(sql.SQL(READY).format(**names), (others,))
+        for statement in (FINISHED, EDGES, HISTORY):
+            conn.execute(sql.SQL(statement).format(**names), ([*others, tenant],))
         conn.commit()
         conn.autocommit = True
         for table in names.values():

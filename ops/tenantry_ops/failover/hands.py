@@ -162,17 +162,17 @@ class FleetHands:
                 conn.execute("SELECT pg_reload_conf()")
 
         def follow() -> None:
-            self._stop_for_good(server)
+            self._fleet.stop_server(server)
             replica.follow(server, head, self._fleet.identity, passfile)
             self._fleet.start_server(server)
 
         def rewind() -> None:
-            self._stop_for_good(server)
+            self._fleet.stop_server(server)
             replica.rewind(server, head, *self._tools, passfile)
             follow()
 
         def copy() -> None:
-            self._stop_for_good(server)
+            self._fleet.stop_server(server)
             replica.copy_anew(server, head, *self._tools, passfile)
             follow()
 
@@ -187,11 +187,6 @@ class FleetHands:
         with psycopg.connect(self._fleet.superuser_conninfo(server)) as conn:
             told: Any = conn.execute(_RECEIVED).fetchone()
         return int(told[0] or 0)
-
-    def _stop_for_good(self, server: Server) -> None:
-        self._fleet.stop_server(server)
-        # What a killed server left would be taken for a running one.
-        (server.data_dir / "postmaster.pid").unlink(missing_ok=True)
 
     def _tried(self, way: Callable[[], None], server: Server, timeline: int, *, last: bool) -> bool:
         """Try a way; say whether the server follows by it. The last one says why it does not."""

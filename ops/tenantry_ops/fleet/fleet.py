@@ -20,7 +20,15 @@ from tenantry_ops.fleet import secrets
 from tenantry_ops.fleet.build import PROFILES, copy_replicas, init_primaries, prepare_shard
 from tenantry_ops.fleet.identity import Identity, reachable_programs, server_identity
 from tenantry_ops.fleet.plan import check_numbers, plan_fleet
-from tenantry_ops.fleet.process import Server, kill, signal_stop, start, wait_ready, wait_stopped
+from tenantry_ops.fleet.process import (
+    Server,
+    clear,
+    kill,
+    signal_stop,
+    start,
+    wait_ready,
+    wait_stopped,
+)
 from tenantry_ops.fleet.programs import Programs, find_programs
 from tenantry_ops.fleet.state import FleetState, ServerState, ShardState, alone
 from tenantry_schema.errors import FleetError
@@ -198,6 +206,7 @@ class Fleet:
         if handle is not None:
             wait_stopped(server, handle, patience_s)
         self._reap(server)
+        clear(server)
 
     def kill_server(self, server: Server) -> None:
         """End one server of the fleet at once, whatever state it is in."""
@@ -309,16 +318,14 @@ class Fleet:
             if server.pid is None:
                 # Another process may have stopped what this one had started.
                 self._reap(server)
+                clear(server)
                 self._children[server.name] = start(
                     server, programs, self.identity, options, tied=self.tied
                 )
 
     def _await(self, servers: Iterable[Server]) -> None:
         for server in servers:
-            while not wait_ready(
-                server, self.superuser_conninfo(server), self._children.get(server.name)
-            ):
-                self._launch([server])
+            wait_ready(server, self.superuser_conninfo(server), self._children.get(server.name))
 
     def _status(self, server: Server) -> dict[str, Any]:
         role = "down"

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +18,14 @@ import psycopg
 from tenantry_schema.errors import FleetError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tenantry_ops.fleet.identity import Identity
     from tenantry_ops.fleet.programs import Programs
 
 _START_S = 60.0
 _STOP_S = 30.0
 _LOOK_S = 0.02
-_HELD = "pre-existing shared memory block"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,44 @@ class Server:
     def pid(self) -> int | None:
         """The postmaster's process id, or None when it does not run."""
         return running_pid(self.data_dir / "postmaster.pid", str(self.data_dir))
+
+
+def clear(server: Server) -> None:
+    """End what a server that does not run left behind, and remove its lock files.
+
+    A killed postmaster leaves sessions that hold its shared memory. Postgres takes a process that
+    ended and that nobody reaped for a running server; the first process of a container often reaps
+    late or never.
+    """
+    if server.pid is not None:
+        return
+    _end(_working_in(server.data_dir))
+    lock = Path(server.host) / f".s.PGSQL.{server.port}.lock"
+    for path in (server.data_dir / "postmaster.pid", lock):
+        path.unlink(missing_ok=True)
+
+
+def _working_in(folder: Path) -> list[int]:
+    """Return the processes whose working folder it is: all of a server's have its data folder."""
+    place = str(folder.resolve())
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        # Others' processes cannot be looked at, and any may end meanwhile.
+        with suppress(OSError):
+            if str((entry / "cwd").readlink()) == place:
+                found.append(int(entry.name))
+    return found
+
+
+def _end(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            handle = os.pidfd_open(pid)
+            try:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+                select.select([handle], [], [], _STOP_S)
+            finally:
+                os.close(handle)
 
 
 def running_pid(pidfile: Path, mark: str) -> int | None:
@@ -107,11 +147,8 @@ def spawn(
         )
 
 
-def wait_ready(server: Server, conninfo: str, child: subprocess.Popen[bytes] | None) -> bool:
-    """Wait until a server answers; return False when it must be started again.
-
-    A server whose postmaster was killed leaves sessions behind that end by themselves, but hold its
-    shared memory until then.
+def wait_ready(server: Server, conninfo: str, child: subprocess.Popen[bytes] | None) -> None:
+    """Wait until a server answers.
 
     :raises FleetError: with the end of its log when it ended or stayed silent
     """
@@ -121,9 +158,6 @@ def wait_ready(server: Server, conninfo: str, child: subprocess.Popen[bytes] | N
             psycopg.connect(conninfo, connect_timeout=5).close()
         except psycopg.OperationalError as error:
             ended = child is not None and child.poll() is not None
-            if ended and _HELD in tail(server.log, 3):
-                time.sleep(_LOOK_S)
-                return False
             if ended or time.monotonic() > until:
                 raise FleetError(
                     f"server {server.name} did not start ({error}); the end of {server.log}:\n"
@@ -131,7 +165,7 @@ def wait_ready(server: Server, conninfo: str, child: subprocess.Popen[bytes] | N
                 ) from error
             time.sleep(_LOOK_S)
         else:
-            return True
+            return
 
 
 def signal_stop(server: Server) -> int | None:
@@ -163,17 +197,10 @@ def wait_stopped(server: Server, handle: int, patience_s: float = _STOP_S) -> No
 def kill(server: Server) -> None:
     """End a server and all its processes at once, also when they are frozen."""
     pid = server.pid
-    if pid is None:
-        return
-    # A stopped postmaster forks nobody while its children are counted.
-    os.kill(pid, signal.SIGSTOP)
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    handles = [os.pidfd_open(it) for it in (pid, *map(int, children))]
-    for handle in handles:
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
-    for handle in handles:
-        select.select([handle], [], [], _STOP_S)
-        os.close(handle)
+    if pid is not None:
+        # A postmaster that is gone forks nobody while what it left is ended.
+        _end([pid])
+    clear(server)
 
 
 def tail(log: Path, lines: int = 12) -> str:

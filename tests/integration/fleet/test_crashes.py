@@ -86,6 +86,27 @@ def test_an_untied_fleet_is_adopted(folder, start):
     assert [it.pid for it in found.servers] == [None, None]
 
 
+def test_a_server_whose_end_nobody_reaps_is_started_again(folder, start):
+    """Although Postgres takes it for a running one, and although a session of it lives on."""
+    with start("untied") as child:
+        child.stdout.readline()
+        fleet = Fleet.load(folder)
+        primary = fleet.servers[0]
+        dead = primary.pid
+        with psycopg.connect(fleet.superuser_conninfo(primary)) as conn:
+            session = os.pidfd_open(conn.info.backend_pid)
+            os.kill(conn.info.backend_pid, signal.SIGSTOP)
+            handle = os.pidfd_open(dead)
+            os.kill(dead, signal.SIGKILL)
+            end_of([handle])
+            os.kill(dead, 0)
+            fleet.start_server(primary)
+            end_of([session])
+        assert primary.pid != dead
+        assert fleet.status()[0]["role"] == "primary"
+        fleet.down()
+
+
 @pytest.mark.parametrize("step", ["making primaries", "copying replicas"])
 def test_a_start_that_was_killed_is_begun_anew(folder, start, step):
     """Its servers, which still run, are stopped; what was half made is removed, and made."""

@@ -72,6 +72,8 @@ def _labour(
     # A small graph takes long enough to be interrupted.
     seconds = min(0.3, max(0.002, 4 / max(1, of)))
     with _processes([_told(catalog, name, seconds) for name in names]) as running:
+        for process in running:
+            _say(process, "begin")
         while left := _counted(operator, Query(_UNFINISHED)):
             step("run the graph of every tenant", of - left, of)
             if not killed and (left <= of * 2 / 3 or left < count):
@@ -161,6 +163,12 @@ def _told(catalog: str, name: str, seconds: float) -> dict[str, Any]:
     }
 
 
+def _say(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
 @contextmanager
 def _processes(told: list[dict[str, Any]]) -> Iterator[list[subprocess.Popen[str]]]:
     """Run processes that are at work, and end them."""
@@ -175,9 +183,7 @@ def _processes(told: list[dict[str, Any]]) -> Iterator[list[subprocess.Popen[str
     ]
     try:
         for process, who in zip(running, told, strict=True):
-            assert process.stdin is not None
-            process.stdin.write(json.dumps(who) + "\n")
-            process.stdin.flush()
+            _say(process, json.dumps(who))
         for process in running:
             assert process.stdout is not None
             if process.stdout.readline() != "at work\n":

@@ -39,13 +39,15 @@ def _work(router: Router, told: dict[str, Any]) -> None:
         return {"installed": job.payload["package"]}
 
     worker = Worker(router, {KIND: install}, lease=told["lease"], poll=0.2, name=told["name"])
+    print("at work", flush=True)  # noqa: T201  the parent waits for it
+    # Nobody begins before all are there: a small graph would be done by the first alone.
+    sys.stdin.readline()
 
     def until_the_parent_ends() -> None:
         sys.stdin.read()
         worker.stop()
 
     threading.Thread(target=until_the_parent_ends, daemon=True).start()
-    print("at work", flush=True)  # noqa: T201  the parent waits for it
     worker.run()
 
 

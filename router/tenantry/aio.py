@@ -175,10 +175,12 @@ class AsyncRouter(AsyncLeasing):
                 pause = await self._pause_after(error, call, attempts)
                 if pause is None:
                     raise
-                without = again(call, error)
-            await asyncio.sleep(pause)
+                await asyncio.sleep(pause)
+                left, without = call.remaining, again(call, error)
+                if not left:
+                    raise
             call = self._call(
-                *(tenant, agent, read, call.remaining),
+                *(tenant, agent, read, left),
                 token=token,
                 operation=operation,
                 receipt=call.receipt,

@@ -173,10 +173,12 @@ class Router(Leasing):
                 pause = self._pause_after(error, call, attempts)
                 if pause is None:
                     raise
-                without = again(call, error)
-            time.sleep(pause)
+                time.sleep(pause)
+                left, without = call.remaining, again(call, error)
+                if not left:
+                    raise
             call = self._call(
-                *(tenant, agent, read, call.remaining),
+                *(tenant, agent, read, left),
                 token=token,
                 operation=operation,
                 receipt=call.receipt,

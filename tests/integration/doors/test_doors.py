@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import timedelta
 from uuid import uuid4
 
@@ -111,6 +112,18 @@ def test_run_tries_again_what_was_rolled_back(router, tenant):
 
     assert router.run(work, tenant=tenant) == [(1,)]
     assert len(tries) == 3
+
+
+def test_a_pause_that_outlasts_the_deadline_ends_with_the_error(router, tenant, monkeypatch):
+    """A busy machine wakes late: what Postgres said is the answer then."""
+    sleep = time.sleep
+    monkeypatch.setattr("tenantry.router.time.sleep", lambda seconds: sleep(seconds + 0.4))
+
+    def work():
+        yield Query("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$")
+
+    with pytest.raises(psycopg.errors.SerializationFailure):
+        router.run(work, tenant=tenant, deadline=0.4)
 
 
 def test_run_does_not_repeat_a_plain_error(router, tenant):

@@ -61,7 +61,8 @@ def full(laid_out, router, tenant):
         conn.commit()
         conn.autocommit = True
         for table in names.values():
-            conn.execute(sql.SQL("ANALYZE {}").format(table))
+            # What earlier tests deleted would be passed over in the indexes, too.
+            conn.execute(sql.SQL("VACUUM (ANALYZE) {}").format(table))
         yield laid_out.conninfo(server, user=APP), home.schema
         for table in ("task_edges", "tasks", "transitions", "tenants"):
             gone = sql.SQL("DELETE FROM {} WHERE tenant_id = ANY (%s)").format(
@@ -194,4 +195,6 @@ def test_a_sweep_goes_from_tenant_to_tenant(full):
     indexes = {node["Index Name"] for node in nodes(plan) if "Index Name" in node}
     assert {"tasks_ready_idx", "tasks_lease_idx", "schedules_due_idx"} <= indexes
     assert not [node for node in nodes(plan) if node["Node Type"] == "Seq Scan"]
-    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 400
+    # Other tests may have left tasks of other tenants in this bucket.
+    steps = sum(it["Actual Rows"] for it in nodes(plan) if it["Node Type"] == "Recursive Union")
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 40 * steps

@@ -143,6 +143,7 @@ async def test_the_async_door(laid_out, pooler, one_server):
             await asyncio.gather(*map(look, tenants))
 
 
+@pytest.mark.slow
 def test_an_entry_refuses_a_server_that_became_a_replica(bouncer, laid_out, pooled, tenant):
     """The shard's entry, led to a replica by mistake, answers nothing rather than stale rows."""
     replica = laid_out.shards[0].replicas[0]

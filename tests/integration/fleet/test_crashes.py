@@ -22,6 +22,8 @@ from tenantry_schema.errors import FleetError
 CHILD = """
 import os, signal, sys
 from tenantry_ops.fleet import Fleet
+
+pytestmark = pytest.mark.slow
 folder, tied, step, pg_bin = sys.argv[1:]
 
 def progress(told):

@@ -80,7 +80,7 @@ def check(plan):
     assert examine(gather_facts(plan.catalog)) == []
 
 
-@pytest.mark.parametrize("buckets", [1, 7, 32])
+@pytest.mark.parametrize("buckets", [1, 7, pytest.param(32, marks=pytest.mark.slow)])
 def test_any_number_of_buckets(blank, buckets):
     """Also one, and one that is no power of two; the SQL function agrees with the map."""
     plan = blank.plan(buckets)
@@ -95,7 +95,8 @@ def test_any_number_of_buckets(blank, buckets):
     assert [bucket for _, bucket in rows] == [held.of_tenant(key).bucket for key, _ in rows]
 
 
-@pytest.mark.parametrize(("step", "least"), [(15, 2), pytest.param(2, 12, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("step", "least"), [(15, 2), (2, 12)])
 def test_a_killed_init_is_resumed(blank, step, least):
     """Killed again and again, each time a little later, it completes one and the same fleet."""
     plan = blank.plan(8)
@@ -115,6 +116,7 @@ def fleet_ids(blank):
     return found
 
 
+@pytest.mark.slow
 def test_an_init_that_failed_is_resumed(fleet, blank):
     """A bucket that cannot be made ends it; once the reason is gone, it goes on."""
     plan = blank.plan(8)
@@ -131,6 +133,7 @@ def test_an_init_that_failed_is_resumed(fleet, blank):
     check(plan)
 
 
+@pytest.mark.slow
 def test_an_init_is_resumed_with_its_own_options_only(blank):
     """Other options would leave buckets that nobody serves, and ranges that overlap."""
     assert kill(blank.plan(8), first=20, step=1, most=1)["killed"] == 1
@@ -143,6 +146,7 @@ def test_an_init_is_resumed_with_its_own_options_only(blank):
     check(blank.plan(8))
 
 
+@pytest.mark.slow
 def test_of_two_inits_at_once_one_wins(blank):
     """The other one is refused by name, whichever it is."""
     plan = blank.plan(8)
@@ -174,6 +178,7 @@ def test_nothing_is_changed_before_a_refusal(blank):
         initialise(blank.plan(8, catalog="host=127.0.0.1 port=1 dbname=none user=nobody"))
 
 
+@pytest.mark.slow
 def test_a_shard_of_another_fleet_is_refused(blank):
     """Two fleets never share a database."""
     initialise(blank.plan(4))

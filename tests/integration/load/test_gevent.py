@@ -21,6 +21,8 @@ from uuid import UUID
 from tenantry import Router
 from tenantry_loadtest.cooperation import interleave
 from tenantry_loadtest.history import Seat
+
+pytestmark = pytest.mark.slow
 with Router(sys.stdin.readline().strip()) as router:
     interleave(router, Seat("x", UUID(int=1), UUID(int=2)))
 """

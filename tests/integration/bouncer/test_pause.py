@@ -24,11 +24,11 @@ from tenantry_schema.errors import (
     PauseTimeout,
 )
 
+pytestmark = pytest.mark.slow
+
 CHILD = """
 import sys, pathlib
 from tenantry_ops.bouncer import Pooler, paused
-
-pytestmark = pytest.mark.slow
 with paused([Pooler.at(pathlib.Path(sys.argv[1]))], ["shard-1"], deadline=5, lease=600):
     print("paused", flush=True)
     sys.stdin.read()

@@ -18,12 +18,12 @@ import pytest
 from tenantry_ops.fleet import Fleet
 from tenantry_schema.errors import FleetError
 
+pytestmark = pytest.mark.slow
+
 #: Starts a fleet, and strikes itself down when a step is told.
 CHILD = """
 import os, signal, sys
 from tenantry_ops.fleet import Fleet
-
-pytestmark = pytest.mark.slow
 folder, tied, step, pg_bin = sys.argv[1:]
 
 def progress(told):

@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tenantry_loadtest.cooperation import SLEEP_S, SLEEPERS
 from tenantry_schema.naming import OPERATOR
+
+pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).with_name("cooperating.py")
 
@@ -21,8 +25,6 @@ from uuid import UUID
 from tenantry import Router
 from tenantry_loadtest.cooperation import interleave
 from tenantry_loadtest.history import Seat
-
-pytestmark = pytest.mark.slow
 with Router(sys.stdin.readline().strip()) as router:
     interleave(router, Seat("x", UUID(int=1), UUID(int=2)))
 """

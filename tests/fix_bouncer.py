@@ -75,6 +75,12 @@ def _through_bouncer(request):
         yield
 
 
+@pytest.fixture(autouse=True)
+def _past_bouncer(request, monkeypatch):
+    if request.node.get_closest_marker("direct"):
+        monkeypatch.delenv("TENANTRY_POOLER", raising=False)
+
+
 def connected(own, entry, connect_timeout=20):
     primary = own.fleet.shards[0].primary
     conninfo = own.fleet.conninfo(primary, user=APP, dbname=entry)

@@ -17,6 +17,8 @@ from tenantry_ops.structure import schema_diff
 from tenantry_ops.tenants import create
 from tenantry_schema.query import one
 
+pytestmark = pytest.mark.direct
+
 ONE = Query("SELECT 1")
 #: The second shard, and with it the second of two buckets, ...
 AWAY = {

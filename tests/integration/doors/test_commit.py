@@ -151,6 +151,7 @@ def through_a_network(laid_out, router, tenant):
         yield routed, network
 
 
+@pytest.mark.direct
 @pytest.mark.parametrize("operation", [None, "cut"])
 def test_the_outcome_of_a_commit_that_never_arrived(through_a_network, router, tenant, operation):
     """The connection was cut before COMMIT, the server's session hangs on: it is ended, by key."""
@@ -165,6 +166,7 @@ def test_the_outcome_of_a_commit_that_never_arrived(through_a_network, router, t
         assert conn.execute("SELECT count(*) FROM agents").fetchone() == (0,)
 
 
+@pytest.mark.direct
 def test_the_outcome_of_a_commit_whose_answer_was_lost(through_a_network, router, tenant):
     """It happened: ``run`` finds that out by itself, and repeats nothing."""
     routed, network = through_a_network

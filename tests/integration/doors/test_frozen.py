@@ -25,6 +25,8 @@ from tenantry import (
 )
 from tenantry_schema.query import one
 
+pytestmark = pytest.mark.direct
+
 DEADLINE = 0.4
 AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, 'a')"
 

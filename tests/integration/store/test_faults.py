@@ -97,6 +97,7 @@ def run_in_threads(made):
 
 
 @pytest.mark.slow
+@pytest.mark.direct
 def test_the_primary_dies_and_comes_back(folder, pytestconfig):
     """Killed with all its children while tasks are claimed: none is lost, none done twice."""
     pg_bin = pytestconfig.getoption("--pg-bin")
@@ -140,6 +141,7 @@ def alive(pid):
         return False
 
 
+@pytest.mark.direct
 def test_a_bucket_is_taken_away_while_tasks_are_claimed(blank):
     """Moved by hand, twice, under workers: claims go on at the new home, by the same fences."""
     initialise(blank.plan(buckets=8))
@@ -213,8 +215,8 @@ def test_frozen_workers_and_claims_at_random(router, tenant):
 
     def labour(name):
         while not ended.is_set():
-            for claim in router.run(tasks.claim(tenant, name, most=3, lease=0.15), tenant=tenant):
-                time.sleep(lucky.choice([0, 0, 0.01, 0.25]))
+            for claim in router.run(tasks.claim(tenant, name, most=3, lease=0.3), tenant=tenant):
+                time.sleep(lucky.choice([0, 0, 0.01, 0.5]))
                 if lucky.random() < 0.1:
                     continue
                 if not router.run(tasks.finish_many([(claim, name)]), tenant=tenant):

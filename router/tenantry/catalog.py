@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, Any
 
 from tenantry.errors import CatalogUnavailable, UnknownAgent
 from tenantry.keys import KeyType, TenantKey, parse_key
-from tenantry.map import Bucket, Map, Node, Shard
+from tenantry.map import Bucket, Map, Node, Pins, Shard
 from tenantry_schema.query import Query
 
 if TYPE_CHECKING:
@@ -27,7 +28,15 @@ SELECT number, generation, shard_id, lower(positions), upper(positions)
 FROM tenantry.buckets
 WHERE state <> 'retired'
 """
-_PINS = "SELECT position, bucket FROM tenantry.pins"
+_PINS = """
+SELECT position, bucket
+FROM tenantry.pins
+WHERE position > %s
+ORDER BY position
+LIMIT %s
+"""
+#: Pins of one answer: a million of them as rows would take more memory than the map.
+_SOME_PINS = 50_000
 _HEARTBEAT = """
 INSERT INTO tenantry.routers AS router
     (id, application, host, pid, map_version, started_at, seen_at)
@@ -55,7 +64,7 @@ def load_map() -> Work[Map]:
     fleet_id, key_type, version = fleets[0]
     shards = _shards((yield Query(_SHARDS)))
     buckets = [Bucket(*row) for row in (yield Query(_BUCKETS))]
-    pins: Any = yield Query(_PINS)
+    pins = yield from _pins()
     return Map(
         version=version,
         fleet_id=fleet_id,
@@ -64,6 +73,16 @@ def load_map() -> Work[Map]:
         buckets=buckets,
         pins=pins,
     )
+
+
+def _pins() -> Work[Pins]:
+    positions, numbers = array("Q"), array("q")
+    last = -1
+    while rows := (yield Query(_PINS, (last, _SOME_PINS))):
+        positions.extend(at for at, _ in rows)
+        numbers.extend(number for _, number in rows)
+        last = positions[-1]
+    return Pins(positions, numbers)
 
 
 def map_version() -> Work[int]:

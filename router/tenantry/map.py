@@ -67,11 +67,24 @@ class Bucket(NamedTuple):
     hi: int | None
 
 
+class Pins(NamedTuple):
+    """Where tenants are pinned, in order of their positions."""
+
+    positions: array[int]
+    numbers: array[int]
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[int, int]]) -> Pins:
+        """Return them of (position, bucket number) in any order."""
+        ordered = sorted(pairs)
+        return cls(array("Q", (at for at, _ in ordered)), array("q", (it for _, it in ordered)))
+
+
 class Map:
     """Where every tenant lives, at one version of the catalog.
 
     :param buckets: every bucket that is served; ranges must cover all positions without overlap
-    :param pins: (position, bucket number) of every pinned tenant
+    :param pins: where tenants are pinned
     :raises InvalidConfig: for gaps, overlaps, doubled numbers or pins to unknown buckets
     """
 
@@ -98,7 +111,7 @@ class Map:
         key_type: KeyType,
         shards: Mapping[int, Shard],
         buckets: Iterable[Bucket],
-        pins: Iterable[tuple[int, int]] = (),
+        pins: Pins | None = None,
     ) -> None:
         self.version = version
         self.fleet_id = fleet_id
@@ -115,9 +128,7 @@ class Map:
         _check_ranges(ranges)
         self._range_starts = array("Q", (lo for lo, _, _ in ranges))
         self._range_numbers = array("q", (number for _, _, number in ranges))
-        pairs = sorted(pins)
-        self._pin_positions = array("Q", (at for at, _ in pairs))
-        self._pin_buckets = array("q", (number for _, number in pairs))
+        self._pin_positions, self._pin_buckets = pins or Pins.of(())
         self._check_pins()
         self._warm: dict[TenantKey, Placement] = {}
 
@@ -207,7 +218,7 @@ class Map:
         known = set(self._numbers)
         before = -1
         for at, number in zip(self._pin_positions, self._pin_buckets, strict=True):
-            if at >= POSITIONS or at == before:
+            if at >= POSITIONS or at <= before:
                 raise InvalidConfig(f"position {at} is pinned twice or lies outside the hash space")
             if number not in known:
                 raise InvalidConfig(

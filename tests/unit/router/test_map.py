@@ -12,7 +12,7 @@ from tenantry import mint_agent_id
 from tenantry.catalog_writes import equal_ranges
 from tenantry.errors import InvalidConfig, InvalidKey, UnknownBucket, UnknownShard
 from tenantry.keys import POSITIONS, KeyType, position
-from tenantry.map import Bucket, Map, Node, Shard
+from tenantry.map import Bucket, Map, Node, Pins, Shard
 
 SHARDS = {1: Shard(1, "one", (Node("a", "h", 1, "d"),)), 2: Shard(2, "two", ())}
 
@@ -24,7 +24,7 @@ def make(buckets, pins=(), shards=SHARDS):
         key_type=KeyType.UUID,
         shards=shards,
         buckets=buckets,
-        pins=pins,
+        pins=Pins.of(pins),
     )
 
 

@@ -30,6 +30,8 @@ _COMMON = {
     "password_encryption": "scram-sha-256",
     "timezone": "UTC",
     "log_timezone": "UTC",
+    # A session whose client is gone ends also in the middle of a statement.
+    "client_connection_check_interval": "5s",
     "wal_retrieve_retry_interval": "100ms",
     # Backups that are taken at once ask for checkpoints, each of which recycles the others' WAL.
     "wal_keep_size": "128MB",

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
 from fix_fleet import server_folder
 
+from tenantry import Query, Receipt, Router, mint_agent_id
+from tenantry.replicas.news import wait_for_news
 from tenantry_ops.doctor import examine, gather_facts
 from tenantry_ops.fleet import Fleet
 from tenantry_ops.initialise import embedded_plan, initialise
+from tenantry_ops.tenants import create
 from tenantry_schema.naming import APP, OPERATOR, SHARD_DATABASE
+
+AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, 'a')"
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +175,69 @@ def kill_at(fleet, step, verb, **arguments):
         check=False,
     )
     assert ended.returncode == -signal.SIGKILL, ended.stderr
+
+
+class Stage:
+    """One shard of a primary and a replica, a tenant, and a router that stays open."""
+
+    def __init__(self, fleet, router, tenant):
+        self.fleet, self.router, self.tenant = fleet, router, tenant
+        (shard,) = fleet.shards
+        self.old, (self.new,) = shard.primary, shard.replicas
+
+    def superuser(self, server):
+        conninfo = self.fleet.superuser_conninfo(server, SHARD_DATABASE)
+        return psycopg.connect(conninfo, autocommit=True)
+
+    def kill(self, server):
+        """End a server at once, as a crash does."""
+        handle = os.pidfd_open(server.pid)
+        os.kill(server.pid, signal.SIGQUIT)
+        self.fleet._children[server.name].wait(30)
+        os.close(handle)
+
+    def promote(self):
+        with self.superuser(self.new) as conn:
+            assert conn.execute("SELECT pg_promote()").fetchone() == (True,)
+
+    def write(self, **options):
+        """Write one row; return its receipt."""
+        receipt = Receipt()
+        agent = mint_agent_id(self.tenant)
+
+        def work():
+            yield Query(AGENT, (self.tenant, agent))
+
+        self.router.run(work, tenant=self.tenant, token=True, receipt=receipt, **options)
+        return receipt
+
+    def count(self, **options):
+        def work():
+            rows = yield Query("SELECT count(*) FROM agents")
+            return rows[0][0]
+
+        return self.router.run(work, tenant=self.tenant, **options)
+
+    def until(self, holds):
+        """Wait for what the sampler is to find."""
+        watch = self.router._sampler.watch(next(iter(self.router.map.shards.values())))
+        for _ in range(300):
+            if holds(watch.state):
+                return watch.state
+            wait_for_news(watch, 0.1)
+        raise AssertionError(watch.summary(0.0))
+
+
+@pytest.fixture
+def stage(pytestconfig):
+    with server_folder() as folder:
+        pg_bin = pytestconfig.getoption("--pg-bin")
+        with Fleet.up(folder, shards=1, pg_bin=pg_bin) as fleet:
+            initialise(embedded_plan(fleet, buckets=2))
+            tenant = uuid4()
+            create(fleet.catalog_conninfo(OPERATOR), "acme", str(tenant))
+            with Router(fleet.catalog_conninfo()) as router:
+                made = Stage(fleet, router, tenant)
+                made.until(lambda state: state.settled and state.replicas)
+                yield made
+            fleet.discard()

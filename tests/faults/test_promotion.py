@@ -2,103 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import threading
 from contextlib import contextmanager
-from uuid import uuid4
 
 import psycopg
 import pytest
-from fix_fleet import server_folder
+from fix_failover import AGENT
 
 from tenantry import (
     AtLeast,
     Outcome,
     OutcomeUnknown,
-    Query,
     Receipt,
-    Router,
     SplitBrain,
     Stale,
     TokenLost,
     mint_agent_id,
 )
-from tenantry.errors import ShardUnavailable
-from tenantry.replicas.news import wait_for_news
-from tenantry_ops.fleet import Fleet
-from tenantry_ops.initialise import embedded_plan, initialise
-from tenantry_ops.tenants import create
-from tenantry_schema.naming import OPERATOR, SHARD_DATABASE
+from tenantry.errors import ShardUnavailable, TenantryError
+from tenantry_ops.fleet.process import kill
 
 pytestmark = pytest.mark.slow
-
-AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, 'a')"
-
-
-class Stage:
-    """One shard of a primary and a replica, a tenant, and a router that stays open."""
-
-    def __init__(self, fleet, router, tenant):
-        self.fleet, self.router, self.tenant = fleet, router, tenant
-        (shard,) = fleet.shards
-        self.old, (self.new,) = shard.primary, shard.replicas
-
-    def superuser(self, server):
-        conninfo = self.fleet.superuser_conninfo(server, SHARD_DATABASE)
-        return psycopg.connect(conninfo, autocommit=True)
-
-    def kill(self, server):
-        """End a server at once, as a crash does."""
-        handle = os.pidfd_open(server.pid)
-        os.kill(server.pid, signal.SIGQUIT)
-        self.fleet._children[server.name].wait(30)
-        os.close(handle)
-
-    def promote(self):
-        with self.superuser(self.new) as conn:
-            assert conn.execute("SELECT pg_promote()").fetchone() == (True,)
-
-    def write(self, **options):
-        """Write one row; return its receipt."""
-        receipt = Receipt()
-        agent = mint_agent_id(self.tenant)
-
-        def work():
-            yield Query(AGENT, (self.tenant, agent))
-
-        self.router.run(work, tenant=self.tenant, token=True, receipt=receipt, **options)
-        return receipt
-
-    def count(self, **options):
-        def work():
-            rows = yield Query("SELECT count(*) FROM agents")
-            return rows[0][0]
-
-        return self.router.run(work, tenant=self.tenant, **options)
-
-    def until(self, holds):
-        """Wait for what the sampler is to find."""
-        watch = self.router._sampler.watch(next(iter(self.router.map.shards.values())))
-        for _ in range(300):
-            if holds(watch.state):
-                return watch.state
-            wait_for_news(watch, 0.1)
-        raise AssertionError(watch.summary(0.0))
-
-
-@pytest.fixture
-def stage(pytestconfig):
-    with server_folder() as folder:
-        pg_bin = pytestconfig.getoption("--pg-bin")
-        with Fleet.up(folder, shards=1, pg_bin=pg_bin) as fleet:
-            initialise(embedded_plan(fleet, buckets=2))
-            tenant = uuid4()
-            create(fleet.catalog_conninfo(OPERATOR), "acme", str(tenant))
-            with Router(fleet.catalog_conninfo()) as router:
-                made = Stage(fleet, router, tenant)
-                made.until(lambda state: state.settled and state.replicas)
-                yield made
-            fleet.discard()
 
 
 def test_the_new_primary_is_found(stage):
@@ -118,6 +42,68 @@ def test_the_new_primary_is_found(stage):
     receipt = Receipt()
     assert stage.count(read=AtLeast(before[-1].token), receipt=receipt) == 21
     assert receipt.role == "primary"
+
+
+class Writing:
+    """Threads that write through the router, and what they were told of every row."""
+
+    def __init__(self, stage, count=6):
+        self.stage = stage
+        self.acknowledged, self.refused, self.doubted = set(), set(), {}
+        self.ended = threading.Event()
+        self.changed = threading.Condition()
+        self.threads = [threading.Thread(target=self.write) for _ in range(count)]
+
+    def __enter__(self):
+        for it in self.threads:
+            it.start()
+        return self
+
+    def __exit__(self, *exc):
+        self.ended.set()
+        for it in self.threads:
+            it.join()
+
+    def write(self):
+        tenant = self.stage.tenant
+        while not self.ended.is_set():
+            agent = mint_agent_id(tenant)
+            try:
+                with self.stage.router.connection(tenant=tenant, deadline=5) as conn:
+                    conn.execute(AGENT, (tenant, agent))
+            except OutcomeUnknown as error:
+                self.doubted[agent] = error
+            except (psycopg.Error, TenantryError):
+                self.refused.add(agent)
+            else:
+                with self.changed:
+                    self.acknowledged.add(agent)
+                    self.changed.notify_all()
+
+    def await_more(self, count, seconds=30.0):
+        with self.changed:
+            wanted = len(self.acknowledged) + count
+            assert self.changed.wait_for(lambda: len(self.acknowledged) >= wanted, seconds)
+
+
+def test_a_synchronous_failover_loses_nothing_and_makes_nothing_up(stage):
+    """Under load: acknowledged rows are there, refused ones are not, doubted ones are resolved."""
+    with stage.superuser(stage.old) as conn:
+        conn.execute(f"ALTER SYSTEM SET synchronous_standby_names = '\"{stage.new.name}\"'")
+        conn.execute("SELECT pg_reload_conf()")
+    with Writing(stage) as writing:
+        writing.await_more(200)
+        kill(stage.old)
+        stage.promote()
+        writing.await_more(1, seconds=2)
+        writing.await_more(200)
+    with stage.router.connection(tenant=stage.tenant) as conn:
+        there = {row[0] for row in conn.execute("SELECT id FROM agents")}
+    assert writing.acknowledged <= there
+    assert not writing.refused & there
+    for agent, error in writing.doubted.items():
+        found = stage.router.outcome(error)
+        assert found is Outcome.UNKNOWN or (found is Outcome.COMMITTED) == (agent in there)
 
 
 @contextmanager

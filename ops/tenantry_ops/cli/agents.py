@@ -19,7 +19,7 @@ app = typer.Typer(help="Mint agent ids, and say where they lead.", no_args_is_he
 @app.command()
 def mint(
     tenant: Annotated[str, typer.Argument(help="Name or key of the tenant.")],
-    count: Annotated[int, typer.Option(min=1, max=100_000)] = 1,
+    count: Annotated[int, typer.Option(min=1, max=100_000, help="How many.")] = 1,
     catalog: Catalog = None,
     directory: Directory = None,
     as_json: AsJson = False,

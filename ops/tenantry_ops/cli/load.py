@@ -56,7 +56,10 @@ def smoke(
     record: Annotated[Path | None, typer.Option(help="Keep the record in this new file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Load a passing fleet, or one that runs, for a short time, and judge the outcome."""
+    """Load a passing fleet, or one that runs, for a short time, and judge the outcome.
+
+    Exit code 1 also says that a promise was broken, or that no write was acknowledged.
+    """
     if find_spec("locust") is None:
         raise InvalidConfig("the load test needs Locust: pip install 'tenantry[load]'")
     options = LoadOptions(seconds, users, tenants, *(() if seed is None else (seed,)))
@@ -84,7 +87,10 @@ def judge(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the record of a run with what the databases hold."""
+    """Compare the record of a run with what the databases hold.
+
+    Exit code 1 also says that a promise was broken, or that no write was acknowledged.
+    """
     verdict = judge_record(catalog_of(catalog, directory), record, remove=remove).as_dict()
     if as_json:
         print_json(verdict)

@@ -99,7 +99,10 @@ def switchover(
     directory: Directory = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make another node the primary, as planned; run it again to resume or finish it."""
+    """Make another node the primary, as planned; run it again to resume or finish it.
+
+    Exit code 1 also says that something is left to you: it is printed.
+    """
     done = running.switchover(
         catalog_of(catalog, directory),
         name,
@@ -135,7 +138,10 @@ def failover(
     directory: Directory = None,
     as_json: AsJson = False,
 ) -> None:
-    """Promote a standby of a shard whose primary is gone; run it again to resume it."""
+    """Promote a standby of a shard whose primary is gone; run it again to resume it.
+
+    Exit code 1 also says that something is left to you: it is printed.
+    """
     done = running.failover(
         catalog_of(catalog, directory),
         name,
@@ -159,7 +165,10 @@ def rewire(
     directory: Directory = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a deposed primary, or a node that lost touch, a replica of the primary."""
+    """Make a deposed primary, or a node that lost touch, a replica of the primary.
+
+    Exit code 1 also says that something is left to you: it is printed.
+    """
     where = catalog_of(catalog, directory)
     hands = _hands(catalog, directory)
     _end(running.rewire(where, name, node, hands=hands, hook=hook, progress=_tell), as_json)
@@ -181,7 +190,10 @@ def durability(
     catalog: Catalog = None,
     directory: Directory = None,
 ) -> None:
-    """Declare what commits survive, and set synchronous_standby_names where that is allowed."""
+    """Declare what commits survive, and set synchronous_standby_names where that is allowed.
+
+    Exit code 1 also says that something is left to you: it is printed.
+    """
     left = declare(catalog_of(catalog, directory), name, level)
     _remaining(left)
 

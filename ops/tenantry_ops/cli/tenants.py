@@ -30,7 +30,7 @@ def create(
 @app.command("list")
 def list_(
     after: Annotated[str, typer.Option(help="Begin behind this name.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 100,
     catalog: Catalog = None,
     directory: Directory = None,
     as_json: AsJson = False,

@@ -1,4 +1,7 @@
-"""The error tree of tenantry, under the name that services import."""
+"""The error tree of tenantry, under the name that services import.
+
+When each is raised and what to do then is in docs/reference/errors.md.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ from tenantry_schema.errors import (
     AlreadyDone,
     AlreadyExists,
     AmbiguousPin,
+    ArchiveMismatch,
     BouncerError,
     BucketMoved,
     CatalogUnavailable,
     Conflict,
     DeadlineExceeded,
+    FailoverRefused,
+    FailoverUnfinished,
     FleetError,
     InvalidConfig,
     InvalidGraph,
@@ -21,6 +27,7 @@ from tenantry_schema.errors import (
     InvalidToken,
     KeysConflict,
     LeaseLost,
+    LockNotGranted,
     MapChanged,
     MigrationFailed,
     NotFound,
@@ -30,6 +37,7 @@ from tenantry_schema.errors import (
     PauseTimeout,
     PoolExhausted,
     ReadInterrupted,
+    RolloverFailed,
     RouterClosed,
     SchemaDrift,
     ShardUnavailable,
@@ -42,10 +50,12 @@ from tenantry_schema.errors import (
     UnknownActor,
     UnknownAgent,
     UnknownBucket,
+    UnknownNode,
     UnknownSchedule,
     UnknownShard,
     UnknownTask,
     UnknownTenant,
+    UnsuitableTable,
     UnsupportedRead,
     VersionChanged,
 )
@@ -54,11 +64,14 @@ __all__ = [
     "AlreadyDone",
     "AlreadyExists",
     "AmbiguousPin",
+    "ArchiveMismatch",
     "BouncerError",
     "BucketMoved",
     "CatalogUnavailable",
     "Conflict",
     "DeadlineExceeded",
+    "FailoverRefused",
+    "FailoverUnfinished",
     "FleetError",
     "InvalidConfig",
     "InvalidGraph",
@@ -69,6 +82,7 @@ __all__ = [
     "InvalidToken",
     "KeysConflict",
     "LeaseLost",
+    "LockNotGranted",
     "MapChanged",
     "MigrationFailed",
     "NotFound",
@@ -78,6 +92,7 @@ __all__ = [
     "PauseTimeout",
     "PoolExhausted",
     "ReadInterrupted",
+    "RolloverFailed",
     "RouterClosed",
     "SchemaDrift",
     "ShardUnavailable",
@@ -90,10 +105,12 @@ __all__ = [
     "UnknownActor",
     "UnknownAgent",
     "UnknownBucket",
+    "UnknownNode",
     "UnknownSchedule",
     "UnknownShard",
     "UnknownTask",
     "UnknownTenant",
+    "UnsuitableTable",
     "UnsupportedRead",
     "VersionChanged",
 ]

@@ -1,4 +1,4 @@
-"""Every Python example of the README and the docs runs, on the laid-out fleet."""
+"""Every Python example of the README and the docs runs on the laid-out fleet; every link leads."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tenantry_ops.initialise import embedded_plan, initialise
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 EXAMPLES = [
     pytest.param(block, id=f"{page.relative_to(ROOT)}-{number}")
     for page in PAGES
@@ -28,11 +29,32 @@ def test_an_example_runs(example, laid_out, tenant):
     exec(compile(example, "example", "exec"), names)
 
 
-def test_every_link_leads_somewhere():
-    """Relative links of all pages."""
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
-            assert "://" in target or (page.parent / target).exists(), (page, target)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page):
+    """Relative links, to files and to headings."""
+    for target, anchor in LINK.findall(_prose(page)):
+        if "://" not in target:
+            led_to = (page.parent / target).resolve() if target else page
+            assert led_to.exists(), target
+            assert not anchor or anchor in _anchors(led_to), f"{target}#{anchor}"
+
+
+def test_every_page_is_in_the_index():
+    """What is not listed in docs/README.md is not found."""
+    index = ROOT / "docs" / "README.md"
+    listed = {(index.parent / target).resolve() for target, _ in LINK.findall(index.read_text())}
+    assert {page for page in PAGES if page.is_relative_to(index.parent)} == listed | {index}
+
+
+def _prose(page):
+    """A page without its examples, whose brackets and comments are no links and headings."""
+    return re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+
+
+def _anchors(page):
+    """The names that a heading gets on the web."""
+    headings = re.findall(r"^#+ (.+)$", _prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", it.lower()).replace(" ", "-") for it in headings}
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ EXAMPLES = [
 def test_an_example_runs(example, laid_out, tenant):
     """As it is written, with the names that its page explains."""
     names = {"catalog": laid_out.catalog_conninfo(), "acme": tenant}
-    exec(compile(example, "example", "exec"), names)
+    exec(compile(example, "example", "exec", dont_inherit=True), names)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

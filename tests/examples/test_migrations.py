@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +14,6 @@ from integration.migrate.own_models import forget
 
 from tenantry_ops.initialise import InitPlan, initialise
 from tenantry_ops.migrate import migrate
-from tenantry_ops.migrate.revision import write_fleet_revision
 from tenantry_ops.structure import schema_diff
 from tenantry_partitions.policies import read_policies
 
@@ -44,9 +44,10 @@ def save(place, name, text):
 
 
 @pytest.mark.slow
-def test_the_page_can_be_followed(shop, tmp_path):
+def test_the_page_can_be_followed(shop, tmp_path, tenantry):
     """What autogenerate leaves out is what the page says; with it every bucket is as the models."""
-    written = write_fleet_revision(shop.catalog, "colour notes")
+    ended = tenantry("schema", "revision", "colour notes", "--catalog", shop.catalog, "--json")
+    written = Path(json.loads(ended.stdout)["path"])
     assert written.parent == tmp_path / PACKAGE / "revisions"
     assert "op.add_bucketed_column('notes'" in written.read_text()
     assert "index" not in written.read_text()

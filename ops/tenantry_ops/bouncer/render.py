@@ -96,7 +96,8 @@ def render(
     main = {**_main(settings, sizes, version, directory), **_tls(settings, tls), **settings.extra}
     hba = render_hba(
         console=CONSOLE_USER,
-        databases=list(entries),
+        # A switchover changes the order of the entries, and not these lines.
+        databases=sorted(entries),
         users=settings.users,
         clients=settings.clients,
         tls=tls,

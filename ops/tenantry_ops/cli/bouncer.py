@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -198,7 +199,13 @@ def status(
     at: At = None, consoles: Consoles = None, directory: Directory = None, as_json: AsJson = False
 ) -> None:
     """Show what every database of PgBouncer does right now."""
-    print_rows(status_of(_poolers(at, consoles, directory)), as_json=as_json)
+    rows = status_of(_poolers(at, consoles, directory))
+    if as_json:
+        print_json(rows)
+        return
+    # Said once for each, not in each row: the table is wide.
+    for (where, version), group in groupby(rows, lambda it: (it.pop("pooler"), it.pop("version"))):
+        print_rows(group, as_json=False, title=f"{where}, PgBouncer {version}")
 
 
 @app.command()

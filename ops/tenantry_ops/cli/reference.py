@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import EnumType
+from enum import Enum
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
@@ -26,6 +26,7 @@ Made by `python -m tenantry_ops.cli.reference`: change the commands, not this pa
 Commands find the fleet by `--catalog` (or `TENANTRY_CATALOG`), else by `--dir` (or `TENANTRY_DIR`),
 else in `.tenantry`. An environment variable, named at its option, counts where the option is not
 given. What a command answers goes to standard output, what it says about itself to standard error.
+Server programs are looked for in `TENANTRY_PG_BIN` first, PgBouncer at `TENANTRY_PGBOUNCER`.
 
 | exit code | means |
 |---|---|
@@ -144,8 +145,8 @@ def _word(hint: Any) -> str:
     kind = next(it for it in inner if it is not NoneType)
     if kind in _WORDS:
         return _WORDS[kind]
-    if isinstance(kind, EnumType):
-        return "|".join(it.value for it in kind)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return "|".join(str(it.value) for it in kind)
     return _word(kind)
 
 

@@ -7,6 +7,7 @@ migrates several databases at once starts a process for each.
 from __future__ import annotations
 
 import os
+from argparse import Namespace
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -39,7 +40,8 @@ def configured(history: History, connection: Connection | None, layout: Layout) 
     places = [str(here.joinpath("versions"))]
     if history == History.SHARD and layout.migrations is not None:
         places.append(str(own_revisions(layout)))
-    config = Config()
+    # Standard output is the answer of a command, in which Alembic has no say.
+    config = Config(cmd_opts=Namespace(quiet=True))
     config.set_main_option("script_location", str(here))
     config.set_main_option("path_separator", "os")
     config.set_main_option("version_locations", os.pathsep.join(places))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,6 +59,9 @@ Superuser = Annotated[
 Names = Annotated[list[str], typer.Argument(help="Databases of PgBouncer, such as shard-1.")]
 Deadline = Annotated[float, typer.Option(help="Seconds for open transactions to end.")]
 Lease = Annotated[float, typer.Option(help="Seconds after which clients go on, come what may.")]
+
+#: What is the same for every database of a PgBouncer.
+_SAID = ("pooler", "version")
 
 
 @app.command()
@@ -204,8 +208,9 @@ def status(
         print_json(rows)
         return
     # Said once for each, not in each row: the table is wide.
-    for (where, version), group in groupby(rows, lambda it: (it.pop("pooler"), it.pop("version"))):
-        print_rows(group, as_json=False, title=f"{where}, PgBouncer {version}")
+    for (where, version), group in groupby(rows, itemgetter(*_SAID)):
+        shown = ({name: it for name, it in row.items() if name not in _SAID} for row in group)
+        print_rows(shown, as_json=False, title=f"{where}, PgBouncer {version}")
 
 
 @app.command()

@@ -73,6 +73,7 @@ def test_a_pause_of_the_command_line(own):
     assert (ended.returncode, "at rest" in ended.stderr) == (0, True), ended.stderr
     rows = {it["database"]: it["state"] for it in told("status", *at)}
     assert (rows["shard-1"], rows["shard-2"]) == ("paused", "open")
+    assert tenantry("status", *at).stdout.count("PgBouncer") == 1
     assert [it["resumed"] for it in told("resume", *at)] == ["shard-1"]
     assert told("resume", "shard-1", "--console", own.pooler.console) == []
     with connected(own, "shard-1") as conn:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
-from fix_rendering import rendered
+from fix_rendering import rendered, two_shards
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantry_ops.bouncer.change import Lying, decide
 from tenantry_ops.bouncer.diff import Effect, changes, entry_effects
-from tenantry_ops.bouncer.ini import Ini, parse_ini
+from tenantry_ops.bouncer.ini import DATABASES, Ini, parse_ini
 from tenantry_ops.bouncer.merge import Edited, edits, merge
+from tenantry_ops.bouncer.nodes import Facts
 from tenantry_ops.bouncer.readback import compare
 from tenantry_ops.bouncer.render import HBA, INI, USERLIST, WRITTEN
 from tenantry_ops.bouncer.status import database_row
@@ -200,3 +202,12 @@ def test_a_row_of_the_status():
     told = database_row(row, pools, {"total_xact_count": 7, "avg_wait_time": 3})
     assert (told["state"], told["cl_waiting"], told["longest_wait_s"]) == ("paused", 4, 1.5)
     assert (told["transactions"], told["leads_to"]) == (7, "x:5432/a")
+
+
+def test_who_may_come_does_not_follow_which_node_is_primary():
+    """After a switchover entries lead elsewhere, and the HBA file says what it said."""
+    one, other, *rest = two_shards()
+    switched = (replace(one, primary=False), replace(other, primary=True), *rest)
+    before, after = rendered(), rendered(Facts(switched, routers=4))
+    assert before.hba == after.hba
+    assert before.ini.section(DATABASES) != after.ini.section(DATABASES)

@@ -53,7 +53,7 @@ class RouterSettings(BaseSettings):
     Its databases have the names of shards and nodes, as ``tenantry bouncer render`` writes them.
     """
 
-    prepare_threshold: int | None = Field(default=5, ge=0)
+    prepare_threshold: int = Field(default=5, ge=0)
     """Executions after which a statement is prepared; none is where a pooler would not keep it."""
 
     prepared_max: int = Field(default=500, ge=1, le=100_000)

@@ -48,7 +48,6 @@ They live in the lowest package so that all packages may raise them; services im
     ├── AlreadyDone                   the operation's key was committed before: nothing was repeated
     ├── OutcomeUnknown                COMMIT was sent, no clean acknowledgement came back
     ├── PartialResult                 a scatter that some shards did not answer
-    ├── SchemaDrift                   shards or buckets differ in structure
     ├── MigrationFailed               a shard could not be migrated; running again resumes
     ├── FailoverUnfinished            a change of primary stopped midway; running again resumes
     ├── RolloverFailed                a table's partitions could not be rolled over; run it again
@@ -86,13 +85,13 @@ class InvalidKey(InvalidInput):
 class InvalidSchema(InvalidInput):
     """A MetaData cannot be laid out in buckets."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class InvalidConfig(InvalidInput):
     """A setting, an option or a connection string cannot be used."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class InvalidToken(InvalidInput):
@@ -110,7 +109,7 @@ class InvalidGraph(InvalidInput):
 class UnsuitableTable(InvalidInput):
     """A table cannot be kept in time partitions as it is."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class InvalidSchedule(InvalidInput):
@@ -128,7 +127,7 @@ class UnsupportedRead(InvalidInput):
 class NotFound(TenantryError, LookupError):
     """The named object does not exist."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class UnknownTenant(NotFound):
@@ -146,19 +145,19 @@ class UnknownAgent(NotFound):
 class UnknownBucket(NotFound):
     """The map has no bucket for a hash, or no bucket of that number."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class UnknownShard(NotFound):
     """The map places a bucket on a shard that it does not describe."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class UnknownNode(NotFound):
     """The shard has no node of that name."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class UnknownActor(NotFound):
@@ -182,25 +181,25 @@ class UnknownSchedule(NotFound):
 class Conflict(TenantryError):
     """What was asked for contradicts what is already there."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class AmbiguousPin(Conflict):
     """The 32 bits of the tenant's hash are taken by another pinned tenant."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class AlreadyExists(Conflict):
     """The object to be created exists."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class MapChanged(Conflict):
     """The catalog's map has another version than the one the change was planned on."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class VersionChanged(Conflict):
@@ -230,19 +229,19 @@ class KeysConflict(Conflict):
 class OperationInProgress(Conflict):
     """Another process runs the same operation on the same object."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class FailoverRefused(Conflict):
     """A change of primary could lose commits, or cannot work: nothing was changed."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class Unavailable(TenantryError, ConnectionError):
     """A server that is needed does not answer."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class CatalogUnavailable(Unavailable):
@@ -358,55 +357,49 @@ class PartialResult(TenantryError):
     __module__ = "tenantry"
 
 
-class SchemaDrift(TenantryError):
-    """Shards or buckets differ in structure."""
-
-    __module__ = "tenantry"
-
-
 class MigrationFailed(TenantryError):
     """A shard could not be migrated; running the command again resumes."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class FailoverUnfinished(TenantryError):
     """A change of primary stopped midway; running the command again resumes."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class RolloverFailed(TenantryError):
     """A table's time partitions could not be rolled over; running the command again resumes."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class LockNotGranted(TenantryError, TimeoutError):
     """A lock was not got within the budget: nothing is half done."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class ArchiveMismatch(TenantryError):
     """What was read back from an archive is not what was written: nothing is dropped."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class FleetError(TenantryError):
     """The embedded fleet could not be started, found or stopped."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class BouncerError(TenantryError):
     """PgBouncer does not answer, refuses a command, or does not run as its file says."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"
 
 
 class PauseTimeout(BouncerError, TimeoutError):
     """A pause did not begin before its deadline, or was held for longer than its lease."""
 
-    __module__ = "tenantry"
+    __module__ = "tenantry.errors"

@@ -80,6 +80,19 @@ def decode(text: str, encoding: Encoding) -> datetime:
     return _EPOCH + timedelta(**{unit: int(text)})
 
 
+def decode_value(text: str, encoding: Encoding) -> datetime:
+    """Return the moment that a row's value means; what no calendar here holds lies at its ends.
+
+    Rows of ``infinity``, before Christ or of a random UUID are what default partitions collect.
+    """
+    if text in _OPEN:
+        return _OPEN[text]
+    try:
+        return decode(text, encoding)
+    except (ValueError, OverflowError):
+        return BEGINNING if text.startswith("-") or text.endswith(" BC") else END
+
+
 def decode_range(bound: str, encoding: Encoding) -> tuple[datetime, datetime] | None:
     """Return where a partition begins and ends, from what Postgres prints of its bound.
 

@@ -7,7 +7,7 @@ by the comment of a partition that is on its way out: the next plan goes on from
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors, sql
@@ -96,7 +96,7 @@ class Executor:
         self._archiver = archiver
         self._table = table
         self._budget = budget
-        self._deadline = time.monotonic() + budget.total
+        self._waited = 0.0
         self._parent = sql.Identifier(table.state.schema, table.state.table)
         self._attempts = 0
         self._stall = 0.0
@@ -171,16 +171,15 @@ class Executor:
         self._with_longer_lock(lambda: self._detach_concurrently(step))
 
     def _detach_concurrently(self, step: Step) -> None:
-        child = self._child(step)
-        self._attempts += 1
-        try:
-            self._conn.execute(make.detach(self._parent, child, "CONCURRENTLY"))
-        except _AGAIN:
+        statement = make.detach(self._parent, self._child(step), "CONCURRENTLY")
+
+        def once() -> None:
             if self._is_pending(step):
-                self._retried(self._once_finalize(step), step)
+                self._once_finalize(step)()
             else:
-                self._pause_or_give_up(step, self._budget.lock_timeout)
-                self._detach_concurrently(step)
+                self._conn.execute(statement)
+
+        self._retried(once, step)
 
     def _finalize(self, step: Step) -> None:
         self._with_longer_lock(lambda: self._retried(self._once_finalize(step), step))
@@ -201,6 +200,8 @@ class Executor:
 
     def _drop(self, step: Drop) -> None:
         child = self._child(step)
+        if step.then is AtEnd.ARCHIVE:
+            self._require_manifest(step)
 
         def once() -> None:
             with self._conn.transaction():
@@ -215,6 +216,19 @@ class Executor:
                 self._conn.execute(make.drop(child))
 
         self._retried(once, step)
+
+    def _require_manifest(self, step: Drop) -> None:
+        """Let a partition be archived anew whose manifest a store has lost."""
+        marker = Marker.read(self._comment(step))
+        if self._archiver is None or marker is None or marker.archive is None:
+            return
+        if not self._archiver.has(marker.archive):
+            forgotten = replace(marker, archive=None)
+            self._locked([make.comment(self._child(step), forgotten.text())], step)
+            raise RolloverFailed(
+                f"{self._name(step)}: its manifest {marker.archive} is gone: nothing is dropped, "
+                "the next run archives it anew"
+            )
 
     def _check_archive(self, marker: Marker, child: sql.Identifier) -> None:
         if self._archiver is None or marker.archive is None:
@@ -314,15 +328,19 @@ class Executor:
     def _retried(self, once: Callable[[], None], step: Step) -> None:
         for pause in self._budget.pauses():
             self._attempts += 1
+            began = time.monotonic()
             try:
                 once()
             except _AGAIN:
+                self._waited += time.monotonic() - began
                 self._pause_or_give_up(step, pause)
             else:
                 return
 
     def _pause_or_give_up(self, step: Step, pause: float) -> None:
-        if time.monotonic() + pause > self._deadline:
+        # Work is not counted, such as an archive of hours: only what is spent on locks.
+        self._waited += pause
+        if self._waited > self._budget.total:
             pids = ", ".join(str(pid) for pid, _ in sorted(self._holders(step)))
             holders = f" (locks on it are held by pid {pids})" if pids else ""
             pending = self._is_pending(step)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from tenantry_partitions.coverage import Range
     from tenantry_partitions.policy import Policy
     from tenantry_partitions.state import TableState
 
@@ -122,16 +123,28 @@ def _default(state: TableState, *, promoted: bool) -> Iterator[Finding]:
         "drop it when it is empty and enough partitions lie ahead",
     )
     if state.default.rows is not None:
-        first, last = (f"{it:%Y-%m-%d %H:%M}" for it in state.default.rows)
         yield Finding(
             "default-rows",
-            f"{state.default.name} has rows from {first} to {last}",
+            f"{state.default.name} has rows from {_written(state.default.rows)}",
             "run the rollover: it becomes the partition of that range"
             if promoted
-            else "other partitions lie between its rows, or they are of a later time: move them by "
-            "hand; what is due behind them is made meanwhile",
+            else "they are not all of one time that no partition has: move them by hand; what is "
+            "due behind them is made meanwhile",
             wrong=True,
         )
+    if state.default.beyond is not None:
+        yield Finding(
+            "default-rows",
+            f"{state.default.name} has rows from {_written(state.default.beyond)}, later than any "
+            "partition that is due",
+            "delete or correct them if their time is wrong; what is due before them is made",
+            wrong=True,
+        )
+
+
+def _written(span: Range) -> str:
+    first, last = (f"{it:%Y-%m-%d %H:%M}" for it in span)
+    return f"{first} to {last}"
 
 
 def _gaps(policy: Policy, state: TableState, now: datetime) -> Iterator[Finding]:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from psycopg import sql
+from psycopg import errors, sql
 
-from tenantry_partitions.encoding import Encoding, decode, decode_range
+from tenantry_partitions.encoding import Encoding, decode_range, decode_value
 from tenantry_partitions.guards import GUARD, guarded_range
 from tenantry_partitions.marker import Marker
+from tenantry_partitions.session import database_time
 from tenantry_partitions.sql import load
 from tenantry_partitions.state import Default, Partition, Retired, TableState
+from tenantry_partitions.statements import first_and_last
 from tenantry_partitions.suitable import TableFacts, encoding_of
-from tenantry_schema.errors import UnsuitableTable
+from tenantry_schema.errors import RolloverFailed, UnsuitableTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from typing import LiteralString
 
     import psycopg
 
@@ -46,13 +50,42 @@ class Inspected:
 
 #: (schema, table) of a table.
 Target = tuple[str, str]
+#: Why a table is not kept: it does not suit, or it could not be looked at.
+Refusal: TypeAlias = UnsuitableTable | RolloverFailed
 
 
 def inspect(
     conn: psycopg.Connection[Any], policies: Mapping[Target, Policy]
-) -> dict[Target, Inspected | UnsuitableTable]:
-    """Return each table as it is, or why it cannot be kept in time partitions."""
-    found: dict[Target, Inspected | UnsuitableTable] = {}
+) -> dict[Target, Inspected | Refusal]:
+    """Return each table as it is, or why it cannot be kept in time partitions or be looked at."""
+    try:
+        return _inspected(conn, policies)
+    except errors.Error as error:
+        if conn.closed:
+            raise
+        if len(policies) == 1:
+            return {target: _unseen(target, error) for target in policies}
+        # One table that is locked or forbidden keeps no other from being seen.
+        one, other = _halves(policies)
+        return inspect(conn, one) | inspect(conn, other)
+
+
+def _halves(policies: Mapping[Target, Policy]) -> tuple[dict[Target, Policy], ...]:
+    items, middle = list(policies.items()), len(policies) // 2
+    return dict(items[:middle]), dict(items[middle:])
+
+
+def _unseen(target: Target, error: errors.Error) -> RolloverFailed:
+    return RolloverFailed(
+        f"{'.'.join(target)}: it cannot be looked at ({str(error).splitlines()[0]}, SQLSTATE "
+        f"{error.sqlstate}): mend the reason, or wait for who holds its lock, and run it again"
+    )
+
+
+def _inspected(
+    conn: psycopg.Connection[Any], policies: Mapping[Target, Policy]
+) -> dict[Target, Inspected | Refusal]:
+    found: dict[Target, Inspected | Refusal] = {}
     suited: dict[int, tuple[TableFacts, Policy, Encoding]] = {}
     for facts in _facts(conn, policies):
         target = (facts.schema, facts.table)
@@ -78,9 +111,10 @@ def inspect_one(conn: psycopg.Connection[Any], target: Target, policy: Policy) -
     """Return one table as it is.
 
     :raises UnsuitableTable: when it cannot be kept in time partitions
+    :raises RolloverFailed: when it cannot be looked at
     """
     found = inspect(conn, {target: policy})[target]
-    if isinstance(found, UnsuitableTable):
+    if not isinstance(found, Inspected):
         raise found
     return found
 
@@ -173,7 +207,7 @@ def _state(  # noqa: PLR0913, PLR0917  what the three statements told
             Retired(it.start, it.end, name, it.then, it.archive is not None)
             for name, it in ours.items()
         ),
-        default=None if default is None else _default(conn, default, encoding, policy.control),
+        default=None if default is None else _default(conn, default, encoding, policy),
         unreadable=tuple(it.name for it, span in ranged if span is None),
         taken=frozenset(leftovers.keys() - ours.keys()),
         references=facts.references,
@@ -187,23 +221,37 @@ def _partition(child: _Child, span: Range) -> Partition:
 
 
 def _default(
-    conn: psycopg.Connection[Any], child: _Child, encoding: Encoding, control: str
+    conn: psycopg.Connection[Any], child: _Child, encoding: Encoding, policy: Policy
 ) -> Default:
-    rows = None
+    before = beyond = None
     if child.used:
-        query = sql.SQL("SELECT min({it})::text, max({it})::text FROM {table}").format(
-            it=sql.Identifier(control), table=sql.Identifier(child.schema, child.name)
+        limit = policy.horizon(database_time(conn))
+        before, beyond = (
+            _rows(conn, child, encoding, policy.control, limit, side) for side in ("<", ">=")
         )
-        found = conn.execute(query).fetchone()
-        assert found is not None
-        if found[0] is not None:
-            rows = decode(found[0], encoding), decode(found[1], encoding)
     return Default(
         child.name,
-        rows,
+        before,
+        beyond,
         guard=_guard(child.checks, validated=True),
         unproved=_guard(child.checks, validated=False),
     )
+
+
+def _rows(  # noqa: PLR0913, PLR0917  where, and on which side of what
+    conn: psycopg.Connection[Any],
+    child: _Child,
+    encoding: Encoding,
+    control: str,
+    limit: datetime,
+    side: LiteralString,
+) -> Range | None:
+    place = sql.Identifier(child.schema, child.name)
+    found = conn.execute(first_and_last(place, control, limit, encoding, side)).fetchone()
+    assert found is not None
+    if found[0] is None:
+        return None
+    return decode_value(found[0], encoding), decode_value(found[1], encoding)
 
 
 def _guard(checks: Sequence[str], *, validated: bool) -> Range | None:

@@ -4,10 +4,10 @@ What there is to do follows from the partitions' bounds alone, never from names,
 an earlier run meant to do. So a plan may be cut off after any step and made anew:
 
 - what is made already is covered, and not made again;
-- a detach that was interrupted is pending, and is finished first;
+- a detach that was interrupted is pending, and is finished before any other begins;
 - a partition that was detached carries on itself what it was detached for.
 
-Steps that keep writes possible come before those that free space.
+Steps that keep writes possible come before those that free space, and wait for none of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tenantry_partitions.coverage import contains, gaps, uncovered
+from tenantry_partitions.coverage import contains, gaps, overlaps, uncovered
+from tenantry_partitions.encoding import BEGINNING
 from tenantry_partitions.findings import Finding, findings
 from tenantry_partitions.policy import AtEnd
 from tenantry_partitions.state import Default, Partition
@@ -82,13 +83,14 @@ def plan(policy: Policy, state: TableState, now: datetime, *, archiving: bool = 
     due = [
         (partition_name(state.table, start, policy.pattern), start, end)
         for start, end in uncovered(policy.grid, _wanted(policy, after, now), _covered(after))
+        if not _hidden(after, (start, end))
     ]
     taken = _names(after)
-    free = [it for it in due if it[0] not in taken and not _behind_rows(after, it[1])]
+    free = [it for it in due if it[0] not in taken and not _behind_rows(after, it[1:])]
     steps = [
-        *_finalize(state),
         *([] if promotion is None else [*_unguard(state.default), promotion]),
         *_creations(policy, after, now, free),
+        *_finalize(state),
     ]
     found = findings(
         policy,
@@ -114,8 +116,7 @@ def ahead(policy: Policy, state: TableState, now: datetime) -> int:
     if reached == now:
         return -1
     grid, current = policy.grid, policy.grid.index(now)
-    limit = grid.start(current + policy.premake + 1)
-    return grid.index(min(reached, limit)) - current - 1
+    return grid.index(min(reached, policy.horizon(now))) - current - 1
 
 
 def _wanted(policy: Policy, state: TableState, now: datetime) -> Range:
@@ -128,7 +129,7 @@ def _wanted(policy: Policy, state: TableState, now: datetime) -> Range:
         first = max(oldest, grid.start(current - policy.premake))
     if policy.retention is not None:
         first = max(first, grid.floor(policy.retention.before(now)))
-    return min(first, grid.start(current)), grid.start(current + policy.premake + 1)
+    return min(first, grid.start(current)), policy.horizon(now)
 
 
 def _covered(state: TableState) -> list[Range]:
@@ -150,13 +151,18 @@ def _finalize(state: TableState) -> Iterator[Step]:
 def _promotion(policy: Policy, state: TableState, now: datetime) -> Promote | None:
     """Return the step by which the default partition becomes one of a range, if it can."""
     default, grid = state.default, policy.grid
-    if default is None or default.rows is None:
+    if default is None or default.rows is None or default.beyond is not None:
         return None
     first, last = default.rows
-    horizon = grid.start(grid.index(now) + policy.premake + 1)
+    if first == BEGINNING:
+        return None
     for start, end in gaps([(it.start, it.end) for it in state.partitions]):
-        if start <= first and last < min(end, horizon):
-            span = max(start, grid.floor(first)), min(end, grid.start(grid.index(last) + 1))
+        if start <= first and last < min(end, policy.horizon(now)):
+            try:
+                span = max(start, grid.floor(first)), min(end, grid.start(grid.index(last) + 1))
+            except OverflowError:
+                # The cell of the first row begins before the year 1.
+                return None
             name = partition_name(state.table, span[0], policy.pattern)
             if name not in _names(state):
                 reason = "its rows lie in a range that no partition has"
@@ -169,10 +175,20 @@ def _promoted(state: TableState, step: Promote) -> TableState:
     return replace(state, partitions=(*state.partitions, made), default=Default(step.default))
 
 
-def _behind_rows(state: TableState, start: datetime) -> bool:
+def _hidden(state: TableState, span: Range) -> bool:
+    """Say whether a partition that is being detached still keeps others out of a range."""
+    return any(overlaps((it.start, it.end), span) for it in state.partitions if it.pending)
+
+
+def _behind_rows(state: TableState, span: Range) -> bool:
     """Say whether rows of the default partition are in the way: they have to be moved by hand."""
-    rows = None if state.default is None else state.default.rows
-    return rows is not None and start <= rows[1]
+    default = state.default
+    if default is None:
+        return False
+    before, beyond = default.rows, default.beyond
+    return (before is not None and span[0] <= before[1]) or (
+        beyond is not None and beyond[0] < span[1]
+    )
 
 
 def _creations(
@@ -187,7 +203,7 @@ def _creations(
         if held is not None and guard is None:
             yield from _unguard(default)
         proved = guard is not None and guard == default.guard
-        if span is not None and default.rows is not None and not proved:
+        if span is not None and default.filled and not proved:
             guard = guard or span
             reason = "attaching beside rows in the default partition would scan them under lock"
             yield Guard(default.name, *guard, reason)

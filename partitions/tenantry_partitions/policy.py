@@ -79,6 +79,10 @@ class Policy:
         """How partitions' names say where they begin."""
         return self.names or self.grid.pattern
 
+    def horizon(self, now: datetime) -> datetime:
+        """Return the end of the last partition that is to lie ready."""
+        return self.grid.start(self.grid.index(now) + self.premake + 1)
+
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Policy:
         """Return the policy that texts and numbers mean, as in the catalog or at a table.

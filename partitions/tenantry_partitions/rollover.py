@@ -11,18 +11,19 @@ from tenantry_partitions.executor import Executor, Outcome
 from tenantry_partitions.inspect import Inspected, inspect
 from tenantry_partitions.planner import Plan, plan
 from tenantry_partitions.session import database_time
-from tenantry_schema.errors import ArchiveMismatch, LockNotGranted, RolloverFailed, UnsuitableTable
+from tenantry_schema.errors import ArchiveMismatch, LockNotGranted, RolloverFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import psycopg
 
     from tenantry_partitions.archive.archiver import Archiver
     from tenantry_partitions.budget import Budget
     from tenantry_partitions.findings import Finding
-    from tenantry_partitions.inspect import Target
+    from tenantry_partitions.inspect import Refusal, Target
     from tenantry_partitions.policy import Policy
+    from tenantry_partitions.steps import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +70,20 @@ class _Done:
     outcomes: list[Outcome] = field(default_factory=list)
     error: str | None = None
     moved: bool = False
+    executor: Executor | None = None
+    left: list[Step] = field(default_factory=list)
 
 
 def plan_tables(
     conn: psycopg.Connection[Any], policies: Mapping[Target, Policy], *, archiving: bool = False
-) -> dict[Target, Plan | UnsuitableTable]:
+) -> dict[Target, Plan | Refusal]:
     """Return what is due for each table, or why it cannot be kept in time partitions."""
-    now = database_time(conn)
+    seen, now = inspect(conn, policies), database_time(conn)
     return {
-        target: it
-        if isinstance(it, UnsuitableTable)
-        else plan(it.policy, it.state, now, archiving=archiving)
-        for target, it in inspect(conn, policies).items()
+        target: plan(it.policy, it.state, now, archiving=archiving)
+        if isinstance(it, Inspected)
+        else it
+        for target, it in seen.items()
     }
 
 
@@ -94,6 +97,9 @@ def roll_over(
 ) -> list[TableReport]:
     """Do what is due for each table; return what became of it, in the order of the policies.
 
+    What writes need is made for every table before anything is retired: an archive that is slow
+    keeps no table from its next partition.
+
     :param conn: a session of :func:`~tenantry_partitions.session.maintenance`
     :param archiver: what archives partitions; without it those that should be archived wait
     :param progress: told of every table that is done
@@ -101,29 +107,48 @@ def roll_over(
     done: dict[Target, _Done] = {}
     before = inspect(conn, policies)
     for target in policies:
-        found = before[target]
-        done[target] = _Done()
-        if isinstance(found, UnsuitableTable):
-            done[target].error = str(found)
-        else:
-            _one(conn, found, budget, archiver, done[target])
-        progress(target)
+        done[target] = _make(conn, before[target], budget, archiver)
+        if not done[target].left:
+            progress(target)
+    for target, it in done.items():
+        if it.left:
+            _retire(conn, before[target], it)
+            progress(target)
     after = plan_tables(conn, policies, archiving=archiver is not None)
     return [_report(target, policies[target], done[target], after[target]) for target in policies]
 
 
-def _one(
+def _make(
     conn: psycopg.Connection[Any],
-    table: Inspected,
+    table: Inspected | Refusal,
     budget: Budget,
     archiver: Archiver | None,
-    done: _Done,
-) -> None:
+) -> _Done:
+    """Do what writes need; what retires partitions is left."""
+    if not isinstance(table, Inspected):
+        return _Done(error=str(table))
     executor = Executor(conn, table, budget, archiver)
     archiving = archiver is not None
+    due = plan(table.policy, table.state, database_time(conn), archiving=archiving).steps
+    done = _Done(executor=executor)
+    _run(conn, table, done, [it for it in due if not it.retires])
+    if done.error is None and not done.moved:
+        done.left = [it for it in due if it.retires]
+    return done
+
+
+def _retire(conn: psycopg.Connection[Any], table: Inspected | Refusal, done: _Done) -> None:
+    assert isinstance(table, Inspected)
+    _run(conn, table, done, done.left)
+
+
+def _run(
+    conn: psycopg.Connection[Any], table: Inspected, done: _Done, steps: Sequence[Step]
+) -> None:
+    assert done.executor is not None
     try:
-        for step in plan(table.policy, table.state, database_time(conn), archiving=archiving).steps:
-            done.outcomes.append(executor.run(step))
+        for step in steps:
+            done.outcomes.append(done.executor.run(step))
     except (RolloverFailed, LockNotGranted, ArchiveMismatch) as error:
         done.moved = not _is_there(conn, table)
         done.error = None if done.moved else str(error)
@@ -134,9 +159,7 @@ def _is_there(conn: psycopg.Connection[Any], table: Inspected) -> bool:
     return conn.execute("SELECT to_regclass(%s) = %s", (name, table.oid)).fetchone() == (True,)
 
 
-def _report(
-    target: Target, policy: Policy, done: _Done, after: Plan | UnsuitableTable
-) -> TableReport:
+def _report(target: Target, policy: Policy, done: _Done, after: Plan | Refusal) -> TableReport:
     seen = after if isinstance(after, Plan) else None
     return TableReport(
         *target,

@@ -47,15 +47,22 @@ class Retired:
 class Default:
     """The default partition of a set that someone else began.
 
-    :ivar rows: the first and the last moment of its rows, or None when it has none
+    :ivar rows: the first and the last moment of its rows up to what is to lie ahead, or None
+    :ivar beyond: the first and the last moment of its rows of later times, or None
     :ivar guard: the range that its validated guard keeps free
     :ivar unproved: the range of a guard that was added and not validated
     """
 
     name: str
     rows: tuple[datetime, datetime] | None = None
+    beyond: tuple[datetime, datetime] | None = None
     guard: tuple[datetime, datetime] | None = None
     unproved: tuple[datetime, datetime] | None = None
+
+    @property
+    def filled(self) -> bool:
+        """Whether it has rows."""
+        return self.rows is not None or self.beyond is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from tenantry_partitions.encoding import Encoding, encode
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
+    from typing import LiteralString
 
     from tenantry_partitions.coverage import Range
     from tenantry_schema.query import Statement
@@ -104,6 +105,24 @@ def keep_in(control: str, span: Range, encoding: Encoding) -> sql.Composed:
     """Return the condition that every row lies in a range."""
     start, end = (_bound(it, encoding) for it in span)
     return sql.SQL("({it} >= {} AND {it} < {})").format(start, end, it=sql.Identifier(control))
+
+
+def first_and_last(
+    table: sql.Identifier, control: str, limit: datetime, encoding: Encoding, side: LiteralString
+) -> sql.Composed:
+    """Return what reads the first and the last value on one side of a moment, by an index.
+
+    :param side: ``<`` or ``>=``
+    """
+    # ORDER BY, because servers before 18 know no min() of a uuid.
+    half = sql.SQL("(SELECT {it} FROM {} WHERE {it} {} {} ORDER BY {it} {} LIMIT 1)::text")
+    column, bound = sql.Identifier(control), _bound(limit, encoding)
+    return sql.SQL("SELECT {}, {}").format(
+        *(
+            half.format(table, sql.SQL(side), bound, sql.SQL(order), it=column)
+            for order in ("ASC", "DESC")
+        )
+    )
 
 
 def add_check(table: sql.Identifier, name: str, condition: sql.Composed) -> Statement:

@@ -24,6 +24,7 @@ class Step:
 
     :ivar partition: the partition that it makes, changes or takes away
     :ivar reason: why it is due
+    :cvar retires: it frees space, which may take long, and no write waits for it
     """
 
     partition: str
@@ -32,6 +33,7 @@ class Step:
     reason: str
 
     verb: ClassVar[str]
+    retires: ClassVar[bool] = False
     reversal: ClassVar[str]
 
     @property
@@ -75,6 +77,7 @@ class Finalize(Step):
     """Complete a concurrent detach that was interrupted."""
 
     verb: ClassVar[str] = "finalize"
+    retires: ClassVar[bool] = True
     reversal: ClassVar[str] = "attach it again: its bound has stayed as a CHECK"
 
     @property
@@ -95,6 +98,7 @@ class Detach(Step):
     concurrently: bool = True
 
     verb: ClassVar[str] = "detach"
+    retires: ClassVar[bool] = True
     reversal: ClassVar[str] = "attach it again: its bound has stayed as a CHECK"
 
     @property
@@ -110,6 +114,7 @@ class Archive(Step):
     """Write a detached partition to the archive, and read it back."""
 
     verb: ClassVar[str] = "archive"
+    retires: ClassVar[bool] = True
     reversal: ClassVar[str] = "nothing to take back: the partition is still there"
 
     @property
@@ -125,6 +130,7 @@ class Drop(Step):
     then: AtEnd
 
     verb: ClassVar[str] = "drop"
+    retires: ClassVar[bool] = True
 
     @property
     def reversal(self) -> str:  # type: ignore[override]  # of an archive it is another

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from tenantry_ops.partitions.places import Database
     from tenantry_partitions.archive import Archiver
     from tenantry_partitions.budget import Budget
-    from tenantry_partitions.inspect import Target
+    from tenantry_partitions.inspect import Refusal, Target
     from tenantry_partitions.rollover import TableReport
-    from tenantry_schema.errors import UnsuitableTable
 
 R = TypeVar("R")
 
@@ -34,7 +33,7 @@ class DatabasePlan:
     """What is due in a database, or why it could not be seen."""
 
     name: str
-    tables: dict[Target, Plan | UnsuitableTable]
+    tables: dict[Target, Plan | Refusal]
     error: str | None = None
 
     @property

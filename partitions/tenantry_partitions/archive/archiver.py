@@ -16,17 +16,18 @@ import pyarrow as pa
 from psycopg import sql
 from pyarrow import parquet
 
-from tenantry_partitions.archive.columns import arrow_schema, batches_from_csv, row_groups
+from tenantry_partitions.archive.columns import BLOCK, arrow_schema, batches_from_csv, row_groups
 from tenantry_partitions.archive.content import (
     Rows,
     columns_of,
     content_of,
     copy_in,
     copy_out,
+    longest_row,
 )
 from tenantry_partitions.archive.manifest import Manifest, manifest_path, parquet_path
 from tenantry_partitions.session import database_time
-from tenantry_schema.errors import ArchiveMismatch
+from tenantry_schema.errors import ArchiveMismatch, RolloverFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +71,10 @@ class Archiver:
         self.store.put_manifest(manifest)
         return path
 
+    def has(self, path: str) -> bool:
+        """Say whether there is a manifest."""
+        return self.store.manifest(path) is not None
+
     def check(self, conn: psycopg.Connection[Any], path: str, place: sql.Identifier) -> None:
         """Compare a partition with its archive's manifest, for the last time before the drop.
 
@@ -94,13 +99,7 @@ class Archiver:
         about = {"schema": state.schema, "table": state.table, "partition": step.partition}
         about |= {"from": step.start.isoformat(), "to": step.end.isoformat()}
         about |= {"rows": str(content.rows), "digest": content.digest}
-        try:
-            upload = self._upload(conn, place, path, arrow_schema(columns), columns, about)
-        except pa.ArrowInvalid:
-            # A value that only Postgres has, such as a date of the year infinity.
-            upload = self._upload(
-                conn, place, path, arrow_schema(columns, plain=True), columns, about
-            )
+        upload = self._upload_somehow(conn, place, path, columns, about)
         return Manifest(
             state.schema,
             state.table,
@@ -116,6 +115,24 @@ class Archiver:
             database_time(conn),
         )
 
+    def _upload_somehow(
+        self,
+        conn: psycopg.Connection[Any],
+        place: sql.Identifier,
+        path: str,
+        columns: tuple[tuple[str, str], ...],
+        about: dict[str, str],
+    ) -> Upload:
+        reason: pa.ArrowException | None = None
+        for schema, block in _ways(conn, place, columns):
+            try:
+                return self._upload(conn, place, path, schema, columns, about, block)
+            except pa.ArrowException as error:
+                reason = error
+        raise RolloverFailed(
+            f"{place.as_string(None)}: Parquet cannot hold its rows ({reason}): it stays, detached"
+        ) from reason
+
     def _upload(  # noqa: PLR0913, PLR0917  where from, where to, and what it is called there
         self,
         conn: psycopg.Connection[Any],
@@ -124,6 +141,7 @@ class Archiver:
         schema: pa.Schema,
         columns: tuple[tuple[str, str], ...],
         about: dict[str, str],
+        block: int,
     ) -> Upload:
         with (
             self.store.upload(path) as upload,
@@ -135,12 +153,24 @@ class Archiver:
         ):
             rows = Rows(copy)
             # pyarrow refuses a file without a line.
-            for group in row_groups(() if rows.empty else batches_from_csv(rows, schema)):
+            for group in row_groups(() if rows.empty else batches_from_csv(rows, schema, block)):
                 writer.write_table(group)
             writer.add_key_value_metadata(
                 {f"tenantry.{name}": value for name, value in about.items()}
             )
         return upload
+
+
+def _ways(
+    conn: psycopg.Connection[Any], place: sql.Identifier, columns: tuple[tuple[str, str], ...]
+) -> Iterator[tuple[pa.Schema, int]]:
+    """Yield schemas and sizes of blocks, from what suits nearly every table to what suits each."""
+    yield arrow_schema(columns), BLOCK
+    longest = longest_row(conn, place)
+    if longest > BLOCK:
+        yield arrow_schema(columns), BLOCK + longest
+    # There is a value that only Postgres has, such as a date of the year infinity.
+    yield arrow_schema(columns, plain=True), BLOCK + longest
 
 
 def prove(conn: psycopg.Connection[Any], store: Store, manifest: Manifest) -> None:

@@ -23,8 +23,8 @@ _TYPES: dict[str, pa.DataType] = {
     "date": pa.date32(),
     "double precision": pa.float64(),
 }
-# Several blocks are in flight at once: they are what memory is bounded by.
-_BLOCK = 1024 * 1024
+#: Bytes that are parsed at once. Several blocks are in flight: they are what memory is bounded by.
+BLOCK = 1024 * 1024
 _ROW_GROUP = 8 * 1024 * 1024
 
 
@@ -41,14 +41,17 @@ def arrow_schema(columns: Sequence[tuple[str, str]], *, plain: bool = False) -> 
     return pa.schema(fields)
 
 
-def batches_from_csv(source: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def batches_from_csv(
+    source: Any, schema: pa.Schema, block: int = BLOCK
+) -> Iterator[pa.RecordBatch]:
     """Yield rows that ``COPY … TO STDOUT (FORMAT csv)`` gives, a bounded number at once.
 
     :param source: a file that is read once, from its beginning
+    :param block: bytes; a row that is longer than two of them is refused
     """
     with csv.open_csv(
         source,
-        read_options=csv.ReadOptions(column_names=schema.names, block_size=_BLOCK),
+        read_options=csv.ReadOptions(column_names=schema.names, block_size=block),
         parse_options=csv.ParseOptions(newlines_in_values=True),
         convert_options=csv.ConvertOptions(
             column_types=schema,

@@ -28,6 +28,7 @@ ORDER BY attnum
 _CONTENT = """
 SELECT count(*), coalesce(sum(hashtextextended(it::text, 0)), 0)::text FROM {} AS it
 """
+_LONGEST = "SELECT coalesce(max(octet_length(it::text)), 0) FROM {} AS it"
 
 
 def columns_of(conn: psycopg.Connection[Any], table: sql.Identifier) -> tuple[tuple[str, str], ...]:
@@ -46,6 +47,13 @@ def content_of(conn: psycopg.Connection[Any], table: sql.Identifier) -> Content:
     found = conn.execute(sql.SQL(_CONTENT).format(table)).fetchone()
     assert found is not None
     return Content(*found)
+
+
+def longest_row(conn: psycopg.Connection[Any], table: sql.Identifier) -> int:
+    """Return how many bytes the longest row of a table has, as text."""
+    found = conn.execute(sql.SQL(_LONGEST).format(table)).fetchone()
+    assert found is not None
+    return int(found[0])
 
 
 class Rows:

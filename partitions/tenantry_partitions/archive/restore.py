@@ -47,8 +47,7 @@ def restore(
     def fill(cursor: psycopg.Cursor[Any]) -> None:
         computed = generated_in(conn, place)
         names = [name for name, _ in manifest.columns if name not in computed]
-        with whole(store, manifest) as file:
-            copy_in(cursor, place, names, rows_of(file, manifest))
+        copy_in(cursor, place, names, rows_of(file, manifest))
         found = content_of(conn, place)
         if found != manifest.content:
             raise ArchiveMismatch(
@@ -57,7 +56,9 @@ def restore(
             )
 
     executor = Executor(conn, table, budget)
-    executor.attach_filled(manifest.partition, (manifest.start, manifest.end), marker, fill)
+    # Fetched before the transaction begins, which may not be idle for long.
+    with whole(store, manifest) as file:
+        executor.attach_filled(manifest.partition, (manifest.start, manifest.end), marker, fill)
 
 
 def _refuse_existing(table: Inspected, manifest: Manifest) -> None:

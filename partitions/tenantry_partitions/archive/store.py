@@ -10,6 +10,7 @@ import hashlib
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -29,6 +30,7 @@ _SCHEMES = frozenset({"file", "s3"})
 _CHUNK = 8 * 1024 * 1024
 _PIECE = 1024 * 1024
 _AT_ONCE = 2
+_LONGEST = timedelta(days=1)
 
 
 class Upload:
@@ -57,6 +59,16 @@ class Upload:
         return self._hash.hexdigest()
 
 
+def _remote(patience: float) -> dict[str, Any]:
+    """Return how long a server is waited for: a slow one for as long as it goes on sending."""
+    silence, longest = timedelta(seconds=patience), timedelta(seconds=patience / 4)
+    return {
+        # Of a whole request, as a large file takes it from a slow server; obstore's is 30 seconds.
+        "client_options": {"timeout": _LONGEST, "read_timeout": silence},
+        "retry_config": {"retry_timeout": 3 * silence, "backoff": {"max_backoff": longest}},
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Download:
     """A file as the store gave it back.
@@ -80,9 +92,10 @@ class Store:
     _store: ObjectStore
 
     @classmethod
-    def open(cls, address: str) -> Store:
+    def open(cls, address: str, *, patience: float = 60.0) -> Store:
         """Return the store of an address; nothing is asked of it yet.
 
+        :param patience: seconds that it may be silent; three times that until it is given up
         :raises InvalidConfig: for an address that is none, or holds a password
         """
         parts = urlsplit(address)
@@ -91,7 +104,7 @@ class Store:
                 "an archive's address is file:///folder or s3://bucket/prefix; credentials come "
                 "from AWS_ACCESS_KEY_ID and the like, never from the address"
             )
-        options: dict[str, Any] = {"mkdir": True} if parts.scheme == "file" else {}
+        options = {"mkdir": True} if parts.scheme == "file" else _remote(patience)
         try:
             return cls(address, from_url(address, **options))
         except (BaseError, OSError) as error:
@@ -149,9 +162,9 @@ class Store:
         return Manifest.read(text, path)
 
     def put_manifest(self, manifest: Manifest) -> None:
-        """Store a manifest where there is none.
+        """Store a manifest where there is none, and read it back.
 
-        :raises ArchiveMismatch: when another one has come there meanwhile
+        :raises ArchiveMismatch: when another one has come there meanwhile, or it does not come back
         """
         data = manifest.text().encode()
         with self._told(manifest.name):
@@ -166,6 +179,11 @@ class Store:
                         f"{manifest.name} describes another archive: two databases share "
                         f"{self.address}; give each a prefix of its own"
                     ) from None
+        if self.manifest(manifest.name) != manifest:
+            raise ArchiveMismatch(
+                f"{manifest.name} did not come back from {self.address} as it was written: nothing "
+                "is dropped"
+            )
 
     def manifests(self, prefix: str = "") -> Iterator[Manifest]:
         """Yield every manifest, in the order of their paths."""

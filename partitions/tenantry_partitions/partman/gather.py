@@ -12,7 +12,7 @@ from tenantry_partitions.partman.extension import find_extension, read_sets
 from tenantry_partitions.planner import plan
 from tenantry_partitions.policy import Policy
 from tenantry_partitions.session import PARTMAN_LOCK, database_time, lock_holder
-from tenantry_schema.errors import InvalidConfig, UnsuitableTable
+from tenantry_schema.errors import InvalidConfig, RolloverFailed, UnsuitableTable
 
 if TYPE_CHECKING:
     import psycopg
@@ -64,7 +64,7 @@ def adopted_policy(conn: psycopg.Connection[Any], given: PartmanSet) -> Policy:
 def _facts(conn: psycopg.Connection[Any], given: PartmanSet, major: int) -> SetFacts:
     try:
         seen = _inspected(conn, given)
-    except (UnsuitableTable, InvalidConfig) as error:
+    except (UnsuitableTable, RolloverFailed, InvalidConfig) as error:
         return SetFacts(given, major, None, None, problem=str(error))
     row = conn.execute(_INDEXED, (seen.oid, given.control)).fetchone()
     indexed = row == (True,)

@@ -19,14 +19,14 @@ from tenantry_partitions.steps import (
 )
 
 
-def applied(state, step):  # noqa: PLR0911  one for each step
+def applied(state, step):  # noqa: C901, PLR0911  one for each step
     """Return the table after a step; what the server would refuse fails."""
     span = (step.start, step.end)
     match step:
         case Create():
             assert not any(it.start < step.end and step.start < it.end for it in state.partitions)
             assert step.partition not in names(state)
-            if state.default is not None and state.default.rows is not None:
+            if state.default is not None and state.default.filled:
                 guard = state.default.guard
                 assert guard is not None
                 assert guard[0] <= step.start
@@ -49,14 +49,15 @@ def applied(state, step):  # noqa: PLR0911  one for each step
             assert gone.archived or gone.then is AtEnd.DROP
             return replace(state, retired=tuple(it for it in state.retired if it != gone))
         case Guard():
-            rows = state.default.rows
-            assert rows is None or rows[1] < step.start or step.end <= rows[0]
+            for rows in (state.default.rows, state.default.beyond):
+                assert rows is None or rows[1] < step.start or step.end <= rows[0]
             return replace(state, default=replace(state.default, guard=span, unproved=None))
         case Unguard():
             assert state.default.guard or state.default.unproved
             return replace(state, default=replace(state.default, guard=None, unproved=None))
         case Promote():
             first, last = state.default.rows
+            assert state.default.beyond is None
             assert step.start <= first
             assert last < step.end
             assert not any(it.start < step.end and step.start < it.end for it in state.partitions)

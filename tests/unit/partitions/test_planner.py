@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.partitions.simulated import applied, comparable, killed_inside, settled
 
-from tenantry_partitions.encoding import END
+from tenantry_partitions.encoding import BEGINNING, END
 from tenantry_partitions.planner import plan
 from tenantry_partitions.policy import AtEnd, Policy
 from tenantry_partitions.state import Default, Partition, Retired, TableState
@@ -88,8 +88,17 @@ def defaults(draw, rule, state):
     if not cells:
         return Default("t_default")
     minute = timedelta(minutes=1)
-    rows = (rule.grid.start(cells[0]) + minute, rule.grid.start(cells[-1] + 1) - minute)
-    return Default("t_default", rows)
+    limit = rule.grid.index(rule.horizon(NOW))
+    sides = ([it for it in cells if it < limit], [it for it in cells if it >= limit])
+    return Default(
+        "t_default",
+        *(
+            (rule.grid.start(side[0]) + minute, rule.grid.start(side[-1] + 1) - minute)
+            if side
+            else None
+            for side in sides
+        ),
+    )
 
 
 @given(situations(), st.data())
@@ -234,6 +243,49 @@ def test_rows_in_the_default_that_cannot_become_one():
     assert [it.verb for it in found.steps] == ["guard", *["create"] * 5, "unguard"]
     assert found.steps[0].start == TODAY - DAY
     assert ("default-rows", True) in {(it.kind, it.wrong) for it in found.findings}
+
+
+@pytest.mark.parametrize(
+    "beyond", [(TODAY + DAY * 300, END), (TODAY + DAY * 300, TODAY + DAY * 300)]
+)
+def test_rows_of_a_far_time_stop_nothing(beyond):
+    """One row of a wrong time in the default: what is due before it is made under a guard."""
+    rule = policy()
+    found = plan(rule, table(*days(rule, -9, 0), default=Default("t_default", None, beyond)), NOW)
+    assert [it.verb for it in found.steps] == ["guard", *["create"] * 3, "unguard"]
+    assert found.steps[0].end == TODAY + DAY * 4
+    near = Default("t_default", (TODAY + DAY * 2, TODAY + DAY * 2), beyond)
+    found = plan(rule, table(*days(rule, -9, 0), default=near), NOW)
+    assert [it.verb for it in found.steps] == ["guard", "create", "unguard"]
+    assert [it.kind for it in found.findings if it.wrong] == ["default-rows"] * 2
+
+
+def test_rows_before_the_first_year_are_not_promoted():
+    """No partition could begin before them: they are told, and the rest is made."""
+    rule = policy("1 week")
+    for first in (BEGINNING, BEGINNING + DAY):
+        anchored = replace(rule, anchor=TODAY)
+        found = plan(anchored, table(default=Default("t_default", (first, TODAY))), NOW)
+        assert [it.verb for it in found.steps] == ["guard", *["create"] * 3, "unguard"]
+
+
+def test_what_is_made_does_not_wait_for_a_detach():
+    """A reader that never ends keeps it pending; rows of tomorrow have a place all the same."""
+    rule = policy(retention="5 days", at_end="drop")
+    half = replace(partition(rule, TODAY - DAY * 9), pending=True, then=AtEnd.DROP)
+    found = plan(rule, table(half, *days(rule, -8, 1)), NOW)
+    assert [it.verb for it in found.steps][:4] == ["create", "create", "finalize", "drop"]
+    assert [it.retires for it in found.steps] == sorted(it.retires for it in found.steps)
+
+
+def test_a_range_is_not_made_again_before_its_detach_is_finished():
+    """The server still refuses it; the next plan makes it."""
+    rule = policy()
+    half = partition(rule, TODAY - DAY, TODAY + DAY, pending=True)
+    found = plan(rule, table(half, *days(rule, 1, 3)), NOW)
+    assert [it.verb for it in found.steps] == ["finalize"]
+    after = applied(table(half, *days(rule, 1, 3)), found.steps[0])
+    assert {it.start for it in plan(rule, after, NOW).steps} == {TODAY}
 
 
 def test_without_a_store_nothing_is_archived():

@@ -17,6 +17,7 @@ from tenantry_partitions.encoding import (
     Encoding,
     decode,
     decode_range,
+    decode_value,
     default_encoding,
     encode,
 )
@@ -73,6 +74,24 @@ def test_uuids_sort_by_time(one, other):
 def test_what_postgres_prints_of_bounds(bound, encoding, expected):
     """What is no range of moments is None."""
     assert decode_range(bound, encoding) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "expected"),
+    [
+        ("2026-11-23 01:00:00+00", Encoding.TIME, datetime(2026, 11, 23, 1, tzinfo=UTC)),
+        ("infinity", Encoding.TIME, END),
+        ("-infinity", Encoding.TIME, BEGINNING),
+        ("0044-03-15 00:00:00+00 BC", Encoding.TIME, BEGINNING),
+        ("12026-11-23 00:00:00+00", Encoding.TIME, END),
+        ("ffffffff-ffff-4fff-8fff-ffffffffffff", Encoding.UUID7, END),
+        ("9223372036854775807", Encoding.SECONDS, END),
+        ("-9223372036854775808", Encoding.MILLISECONDS, BEGINNING),
+    ],
+)
+def test_values_that_no_calendar_holds(text, encoding, expected):
+    """Lie at its ends: a default partition collects them."""
+    assert decode_value(text, encoding) == expected
 
 
 def test_types_of_control_columns():

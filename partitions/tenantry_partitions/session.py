@@ -53,6 +53,15 @@ _SETTINGS = {
     # The statement of a killed client ends soon, and its lock with it.
     "client_connection_check_interval": "1s",
 }
+# A host that has vanished is noticed in a minute, also in the middle of a statement.
+_CONNECTION: dict[str, Any] = {
+    "application_name": "tenantry-partitions",
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 _PAUSE = 0.2
 
 
@@ -66,12 +75,20 @@ def maintenance(
     :raises OperationInProgress: when another run, or pg_partman, is at work
     :raises InvalidConfig: on a replica, or when the lock timeout is not below deadlock_timeout
     """
-    with psycopg.connect(
-        conninfo, autocommit=True, connect_timeout=10, application_name="tenantry-partitions"
-    ) as conn:
-        prepare(conn, budget)
+    with connect(conninfo, budget) as conn:
         _take_turn(conn, patience)
         yield conn
+
+
+def connect(conninfo: str, budget: Budget) -> psycopg.Connection[Any]:
+    """Connect directly, and prepare the session."""
+    conn = psycopg.connect(conninfo, autocommit=True, **_CONNECTION)
+    try:
+        prepare(conn, budget)
+    except BaseException:
+        conn.close()
+        raise
+    return conn
 
 
 def prepare(conn: psycopg.Connection[Any], budget: Budget) -> None:

@@ -94,6 +94,8 @@ def _parent(facts: TableFacts, policy: Policy) -> str | None:
             f"it is partitioned by {_STRATEGIES[facts.strategy]}: time partitions need RANGE "
             f"({policy.control}); name the partitions below it that are"
         )
+    if facts.column_type is None:
+        return f"it has no column {policy.control!r}: it is partitioned by {', '.join(facts.key)}"
     if facts.key != (policy.control,):
         return (
             f"it is partitioned by RANGE ({', '.join(facts.key)}), not by {policy.control!r} alone"
@@ -102,8 +104,6 @@ def _parent(facts: TableFacts, policy: Policy) -> str | None:
 
 
 def _column(facts: TableFacts, policy: Policy) -> str | None:
-    if facts.column_type is None:
-        return f"it has no column {policy.control!r}"
     if not facts.not_null:
         return (
             f"column {policy.control!r} may be NULL, and such a row has no partition: "

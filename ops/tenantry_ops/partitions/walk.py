@@ -13,7 +13,7 @@ import psycopg
 
 from tenantry_partitions.planner import Plan
 from tenantry_partitions.rollover import plan_tables, roll_over
-from tenantry_partitions.session import maintenance, prepare
+from tenantry_partitions.session import connect, maintenance
 from tenantry_schema.errors import TenantryError
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ def plan_all(
     """Return what is due in each database; nothing is changed."""
 
     def one(database: Database) -> DatabasePlan:
-        with psycopg.connect(database.conninfo, autocommit=True) as conn:
-            prepare(conn, budget)
+        with connect(database.conninfo, budget) as conn:
             found = plan_tables(conn, database.policies(conn), archiving=archiving)
             return DatabasePlan(database.name, found)
 

@@ -25,23 +25,26 @@ if TYPE_CHECKING:
     from tenantry_partitions.policy import Policy
 
 
-def restore(
+def restore(  # noqa: PLR0913  what, whence and whither
     conn: psycopg.Connection[Any],
     store: Store,
     manifest: Manifest,
     policy: Policy,
     budget: Budget,
+    *,
+    schema: str | None = None,
 ) -> None:
     """Restore a partition in one transaction: it is there, whole and attached, or not at all.
 
     :param conn: a session of :func:`~tenantry_partitions.session.maintenance`
+    :param schema: where its table lies now; None for where it lay
     :raises AlreadyExists: when its name is taken, or a partition covers a part of its range
     :raises ArchiveMismatch: when what comes back is not what was archived
     :raises LockNotGranted: when the budget is spent
     """
-    table = inspect_one(conn, (manifest.schema, manifest.table), policy)
+    table = inspect_one(conn, (schema or manifest.schema, manifest.table), policy)
     _refuse_existing(table, manifest)
-    place = sql.Identifier(manifest.schema, manifest.partition)
+    place = sql.Identifier(table.state.schema, manifest.partition)
     marker = Marker(manifest.table, manifest.start, manifest.end, AtEnd.KEEP, manifest.name)
 
     def fill(cursor: psycopg.Cursor[Any]) -> None:
@@ -70,6 +73,6 @@ def _refuse_existing(table: Inspected, manifest: Manifest) -> None:
             )
     if manifest.partition in state.taken | {it.name for it in state.retired}:
         raise AlreadyExists(
-            f"a table {manifest.schema}.{manifest.partition} is there: rename or drop it first, "
+            f"a table {state.schema}.{manifest.partition} is there: rename or drop it first, "
             "nothing was restored"
         )

@@ -15,8 +15,8 @@ from tenantry_ops.cli.partitions.partman import app as partman_app
 from tenantry_partitions.partman import adopted_policy, diagnose, find_extension, read_sets
 from tenantry_partitions.policies import read_policies, set_policy
 from tenantry_partitions.policy import AtEnd
-from tenantry_partitions.session import prepare
-from tenantry_schema.errors import InvalidConfig, NotFound
+from tenantry_partitions.session import maintenance, prepare
+from tenantry_schema.errors import InvalidConfig, NotFound, OperationInProgress
 
 
 def call(partman, *arguments, group=app):
@@ -105,6 +105,25 @@ def test_its_retention_ends_ours(partman):
     partman.run_maintenance()
     assert not {old, older} & set(partman.partitions())
     assert partman.plan(policy).steps == ()
+
+
+def test_we_and_pg_partman_exclude_each_other(partman):
+    """Its maintenance steps aside while ours runs, and ours waits for its transaction to end."""
+    partman.create_parent("daily", p_premake=2)
+    partman.configure("premake = 6, infinite_time_partitions = true")
+    before = partman.partitions()
+    with partman.session():
+        partman.run_maintenance()
+    assert partman.partitions() == before
+    with psycopg.connect(partman.conninfo) as its:
+        its.execute("SET TimeZone = 'UTC'")
+        its.execute("SELECT partman.run_maintenance('public.events', p_analyze := false)")
+        with pytest.raises(OperationInProgress, match=f"pid {its.info.backend_pid}"):
+            with maintenance(partman.conninfo, partman.budget, patience=0.1):
+                pass
+    assert len(partman.partitions()) > len(before)
+    with partman.session():
+        pass
 
 
 def test_adopting_by_the_command(partman):

@@ -9,6 +9,7 @@ import pytest
 from fix_partitions import daily
 
 from tenantry_partitions.partman import adopted_policy, find_extension, read_sets
+from tenantry_partitions.policy import Policy
 from tenantry_partitions.rollover import roll_over
 from tenantry_partitions.session import prepare
 
@@ -69,6 +70,91 @@ def test_a_guard_spares_the_scan(full):
     assert sum('default partition "events_default"' in it for it in spared) == len(verbs) - 2
     assert full.run(ROWS) == before
     assert report.ahead == 3
+
+
+@pytest.fixture
+def watched(full):
+    """A session that says of each statement whether it was in a transaction, and what it read."""
+    seen = []
+    ((oid,),) = full.run("SELECT 'events_default'::regclass::oid")
+    with full.session() as conn:
+        original = conn.execute
+
+        def scanned():
+            query = f"SELECT pg_stat_get_xact_tuples_returned({oid})"
+            return original(query).fetchone()[0]
+
+        def execute(query, *arguments, **options):
+            text = query if isinstance(query, str) else query.as_string(None)
+            before = scanned()
+            found = original(query, *arguments, **options)
+            locked = conn.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
+            seen.append((text, locked, scanned() - before))
+            return found
+
+        conn.execute = execute
+        yield conn, seen
+
+
+@pytest.mark.parametrize("promoted", [True, False])
+def test_no_row_is_read_under_a_lock(full, watched, promoted):
+    """Counted by the server: only the proof reads the default, outside of every transaction."""
+    if not promoted:
+        full.run("INSERT INTO events VALUES (7, now() - interval '20 days', 'before all')")
+    conn, seen = watched
+    (report,) = roll_over(conn, {("public", "events"): daily()}, full.budget)
+    assert (report.error, report.outcomes[0].step.verb) == (
+        None,
+        "promote" if promoted else "guard",
+    )
+    assert [count for _, locked, count in seen if locked and count] == []
+    assert [count for text, _, count in seen if "VALIDATE" in text] == [200 + (not promoted)]
+    assert any("ATTACH" in text and locked for text, locked, _ in seen)
+
+
+def test_nothing_is_attached_and_detached_in_one_transaction(full, watched):
+    """But by a promotion, which locks the table first, as every statement of others does."""
+    full.old_days(14, 13)
+    conn, seen = watched
+    policy = daily(retention="5 days", at_end="drop")
+    (report,) = roll_over(conn, {("public", "events"): policy}, full.budget)
+    assert {it.step.verb for it in report.outcomes} >= {"promote", "create", "detach", "drop"}
+    both = [text for text, _, _ in seen if "ATTACH" in text and "DETACH" in text]
+    assert len(both) == 1
+    assert both[0].startswith('ALTER TABLE "public"."events" DETACH PARTITION')
+    assert " RENAME TO " in both[0]
+
+
+def test_a_row_of_no_time_stops_nothing(full):
+    """A wrong moment in the default, of infinity or next year: what is due before it is made."""
+    full.run("DELETE FROM events WHERE at > now() - interval '10 days'")
+    full.run(
+        "INSERT INTO events VALUES (1, 'infinity', 'never'), (2, now() + interval '1 year', 'far')"
+    )
+    report, spared = told(full, daily())
+    assert report.ahead == 3
+    assert report.outcomes[0].step.verb == "guard"
+    assert sum('default partition "events_default"' in it for it in spared) >= 4
+    assert [it.kind for it in report.findings if it.wrong] == ["default-rows"]
+    assert full.plan(daily()).steps == ()
+
+
+def test_a_default_of_uuids(alone):
+    """Promoted as well: their first and last are found also where min() of a uuid is unknown."""
+    alone.run(
+        "CREATE TABLE ids (id uuid NOT NULL) PARTITION BY RANGE (id)",
+        "CREATE TABLE ids_default PARTITION OF ids DEFAULT",
+        "INSERT INTO ids SELECT (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint - it), 12,"
+        " '0') || '70008000000000000001')::uuid FROM generate_series(0, 9) AS it",
+    )
+    policy = Policy.parse({"control": "id", "interval": "1 week", "premake": 2})
+    report = alone.roll_over(policy, ("public", "ids"))
+    assert (report.error, report.ahead) == (None, 2)
+    assert report.outcomes[0].step.verb == "promote"
+    alone.run("INSERT INTO ids VALUES ('ffffffff-ffff-4fff-8fff-ffffffffffff')")
+    again = alone.roll_over(policy.parse({**policy.as_row(), "premake": 4}), ("public", "ids"))
+    assert (again.error, again.ahead) == (None, 4)
+    assert alone.run("SELECT count(*) FROM ids") == [(11,)]
 
 
 @pytest.mark.parametrize("statement", range(3))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+import time_machine
 from fix_partitions import daily
 
+from tenantry_partitions.budget import Budget
 from tenantry_partitions.policy import Policy
+from tenantry_partitions.rollover import roll_over
 from tenantry_partitions.session import PARTMAN_LOCK, maintenance
 from tenantry_schema.errors import InvalidConfig, OperationInProgress, UnsuitableTable
 
@@ -243,6 +246,11 @@ def test_no_maintenance_where_it_cannot_be(alone, fleet):
             daily(),
             "not by 'at' alone",
         ),
+        (
+            "CREATE TABLE t (since timestamptz NOT NULL) PARTITION BY RANGE (since)",
+            daily(),
+            "no column 'at': it is partitioned by since",
+        ),
         ("CREATE TABLE t (at timestamptz) PARTITION BY RANGE (at)", daily(), "may be NULL"),
         ("CREATE TABLE t (at text NOT NULL) PARTITION BY RANGE (at)", daily(), "not text"),
         ("CREATE TABLE t (at bigint NOT NULL) PARTITION BY RANGE (at)", daily(), "seconds or"),
@@ -289,11 +297,72 @@ def test_a_squatted_name_stops_nothing_else(alone):
     assert len(alone.partitions()) == 4
 
 
+def test_a_locked_partition_is_isolated(alone):
+    """One that somebody keeps for himself, as VACUUM FULL does: the next table is done."""
+    alone.run("CREATE TABLE other (LIKE events) PARTITION BY RANGE (at)")
+    (old,) = alone.old_days(9)
+    targets = {("public", "events"): daily(), ("public", "other"): daily()}
+    with psycopg.connect(alone.conninfo) as holder, alone.session() as conn:
+        holder.execute(f"LOCK TABLE {old} IN ACCESS EXCLUSIVE MODE")
+        events, other = roll_over(conn, targets, alone.budget)
+        assert "it cannot be looked at" in events.error
+        assert "SQLSTATE 55P03" in events.error
+        assert (other.error, other.ahead) == (None, 3)
+        holder.rollback()
+        assert [it.error for it in roll_over(conn, targets, alone.budget)] == [None, None]
+
+
+def test_a_reader_that_never_ends_keeps_a_detach_pending(alone):
+    """And nothing else: partitions are made, and what is half done is said and finished later."""
+    (old,) = alone.old_days(9)
+    policy = daily(at_end="drop", **RETIRING)
+    with (
+        psycopg.connect(alone.conninfo) as reader,
+        psycopg.connect(alone.conninfo, autocommit=True) as other,
+    ):
+        reader.execute("SELECT count(*) FROM events")
+        other.execute("SET lock_timeout = '100ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            other.execute(f"ALTER TABLE events DETACH PARTITION {old} CONCURRENTLY")
+        report = alone.roll_over(policy)
+        assert report.ahead == 3
+        assert "the next run finishes it" in report.error
+    after = alone.roll_over(policy)
+    assert (after.error, [it.step.verb for it in after.outcomes]) == (None, ["finalize"])
+
+
+def test_work_is_not_taken_from_the_budget(alone):
+    """A table whose archive took longer than the budget still waits for its next lock."""
+    (old,) = alone.old_days(9)
+    alone.roll_over(daily())
+
+    class Slow:
+        def archive(self, conn, _table, _step, _place):
+            conn.execute("SELECT pg_sleep(1.2)")
+            holder.execute(f"LOCK TABLE {old} IN ACCESS SHARE MODE")
+            release.start()
+            return "somewhere.json"
+
+        def has(self, _path):
+            return True
+
+        def check(self, *_):
+            pass
+
+    policy = daily(at_end="archive", **RETIRING)
+    with psycopg.connect(alone.conninfo) as holder, alone.session() as conn:
+        release = threading.Timer(0.3, holder.rollback)
+        (report,) = roll_over(
+            conn, {("public", "events"): policy}, Budget(total=1), archiver=Slow()
+        )
+        release.join()
+    assert report.error is None
+    assert old not in alone.partitions()
+
+
 def test_a_failing_step_is_isolated(alone):
     """An event trigger that refuses stands for whatever a server may refuse."""
     alone.run("CREATE TABLE other (LIKE events) PARTITION BY RANGE (at)")
-    from tenantry_partitions.rollover import roll_over
-
     alone.run(
         "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN "
         "IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands() "
@@ -308,3 +377,19 @@ def test_a_failing_step_is_isolated(alone):
     assert events.ahead == -1
     assert (other.error, other.ahead) == (None, 3)
     assert alone.partitions() == []
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_the_operators_clock_is_wrong(alone, days):
+    """By a day: what is made and what goes is decided by the database's time."""
+    alone.old_days(7, 6)
+    policy = daily(at_end="drop", **RETIRING)
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=days)):
+        report = alone.roll_over(policy)
+        assert abs(datetime.now(UTC) - alone.now()) > timedelta(hours=23)
+    assert (report.error, report.ahead) == (None, 3)
+    names = [f"events_p{alone.today() + timedelta(days=it):%Y%m%d}" for it in range(-5, 4)]
+    assert alone.partitions()[-4:] == names[-4:]
+    assert {it.step.partition for it in report.outcomes if it.step.verb == "drop"} == {
+        f"events_p{alone.today() - timedelta(days=it):%Y%m%d}" for it in (7, 6)
+    }

@@ -52,6 +52,9 @@ def verify(
 def restore(
     manifest: Path_,
     *,
+    schema: Annotated[
+        str | None, typer.Option(help="Where its table lies now, if its bucket was renamed.")
+    ] = None,
     dsn: Dsn = None,
     catalog: Catalog = None,
     directory: Directory = None,
@@ -67,14 +70,14 @@ def restore(
     if found is None:
         raise NotFound(f"there is no manifest {manifest!r:.200}: see `archive list`")
     budget = Budget(lock_timeout / 1000, patience)
-    target = (found.schema, found.table)
+    target = (schema or found.schema, found.table)
     for place in places_of(dsn, catalog, directory, None, None, None):
-        if dsn is None and found.schema not in place.buckets:
+        if dsn is None and target[0] not in place.buckets:
             continue
         with maintenance(place.conninfo, budget) as conn:
             policy = place.policies(conn).get(target)
             if policy is not None:
-                restoring(conn, store, found, policy, budget)
+                restoring(conn, store, found, policy, budget, schema=schema)
                 console.print(f"{found.content.rows} rows are back in {'.'.join(target)}")
                 return
     raise NotFound(f"no policy names {'.'.join(target)}: set one, and its table, first")

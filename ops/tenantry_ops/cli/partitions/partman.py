@@ -21,7 +21,7 @@ from tenantry_partitions.partman import (
     write_set,
 )
 from tenantry_partitions.policies import read_policies, set_policy, targets
-from tenantry_partitions.session import prepare
+from tenantry_partitions.session import connect
 from tenantry_schema.errors import NotFound
 
 app = typer.Typer(help="Find what pg_partman does not say.", no_args_is_help=True)
@@ -95,6 +95,4 @@ def export_partman(name: Name, *, dsn: Dsn = None, as_json: AsJson = False) -> N
 
 
 def _prepared(dsn: str | None) -> psycopg.Connection[Any]:
-    conn = psycopg.connect(one_dsn(dsn), autocommit=True)
-    prepare(conn, Budget())
-    return conn
+    return connect(one_dsn(dsn), Budget())

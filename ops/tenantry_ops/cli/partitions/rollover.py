@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import psycopg
 import typer
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from tenantry.conninfo import parse
@@ -37,10 +39,17 @@ from tenantry_ops.partitions import Database, DatabaseReport, roll_over_all
 from tenantry_ops.partitions.lead import exit_code, write_metrics
 from tenantry_ops.partitions.units import render_units
 from tenantry_partitions.budget import Budget
-from tenantry_schema.errors import InvalidConfig
+from tenantry_schema.errors import InvalidConfig, InvalidInput, TenantryError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
     from tenantry_partitions.archive import Archiver
+
+
+Metrics = Annotated[Path | None, typer.Option(help="File for node_exporter's textfile collector.")]
+Alert = Annotated[int, typer.Option(help="Exit with 3 when fewer partitions lie ahead.")]
 
 
 def rollover(
@@ -55,10 +64,8 @@ def rollover(
     archive: ArchiveTo = None,
     lock_timeout: LockTimeout = 50,
     patience: Patience = 60.0,
-    alert: Annotated[int, typer.Option(help="Exit with 3 when fewer partitions lie ahead.")] = 2,
-    metrics: Annotated[
-        Path | None, typer.Option(help="File for node_exporter's textfile collector.")
-    ] = None,
+    alert: Alert = 2,
+    metrics: Metrics = None,
     watch: Annotated[
         float | None, typer.Option(min=1, help="Go on, every so many seconds.")
     ] = None,
@@ -67,43 +74,67 @@ def rollover(
     """Make what is due and retire what is old; exit with 1 for failures, 3 for a short lead."""
     budget = Budget(lock_timeout / 1000, patience)
     archiver = None if archive is None else archiver_of(archive)
-    while True:
+
+    def once() -> int:
         places = places_of(dsn, catalog, directory, table, shard, bucket)
         reports = _roll_over(places, budget, jobs, archiver)
         if metrics is not None:
             write_metrics(metrics, reports, time.time())
         _print_reports(reports, as_json=as_json)
-        code = exit_code(reports, alert)
-        if watch is None:
-            raise typer.Exit(code)
-        threading.Event().wait(watch)
+        return exit_code(reports, alert)
+
+    if watch is None:
+        raise typer.Exit(once())
+    _watch(once, watch)
 
 
 def units(
     *,
     dsn: Dsn = None,
     catalog: Catalog = None,
+    jobs: Jobs = 4,
+    archive: ArchiveTo = None,
+    alert: Alert = 2,
+    metrics: Metrics = None,
     user: Annotated[str, typer.Option(help="Who runs the service.")] = "tenantry",
     schedule: Annotated[str, typer.Option(help="systemd's OnCalendar.")] = "hourly",
     into: Annotated[Path | None, typer.Option(help="Folder to write the files to.")] = None,
 ) -> None:
     """Render the units of a systemd service and timer for the rollover."""
+    options: dict[str, object] = {"--dsn": dsn, "--catalog": catalog, "--jobs": jobs}
+    options |= {"--archive": archive, "--alert": alert, "--metrics": metrics}
     arguments = [
         word
-        for option, value in (("--dsn", dsn), ("--catalog", catalog))
+        for option, value in options.items()
         if value is not None
-        for word in (option, value)
+        for word in (option, str(value))
     ]
+    written = [] if metrics is None else [metrics.parent]
+    if archive is not None and archive.startswith("file://"):
+        written.append(Path(archive.removeprefix("file://")))
     for given in (dsn, catalog):
         if given is not None and "password" in parse(given):
             raise InvalidConfig("no password in a unit file: use PGPASSFILE or PGSERVICEFILE")
     program = shutil.which("tenantry") or "/usr/bin/tenantry"
-    for name, text in render_units(program, arguments, user=user, schedule=schedule).items():
+    rendered = render_units(program, arguments, user=user, schedule=schedule, written=written)
+    for name, text in rendered.items():
         if into is None:
             typer.echo(f"# {name}\n{text}")
         else:
             (into / name).write_text(text)
             errors.print(f"[dim]written: {into / name}[/]")
+
+
+def _watch(once: Callable[[], object], seconds: float) -> NoReturn:
+    """Go on for ever: a catalog that is away for a while ends nothing."""
+    while True:
+        try:
+            once()
+        except InvalidInput:
+            raise
+        except (TenantryError, psycopg.Error) as error:
+            errors.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}")
+        threading.Event().wait(seconds)
 
 
 def _roll_over(

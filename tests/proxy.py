@@ -15,6 +15,8 @@ class Proxy:
     :ivar cut_before: when the client sends this, it is dropped and the client's side is closed; the
         server's side stays open, as a half-open connection does
     :ivar cut_after: when the client sends this, it is passed on and no answer comes back
+    :ivar pause: seconds that each piece of what the client sends takes on its way
+    :ivar pause_back: seconds that each piece of an answer takes
     """
 
     def __init__(self, port):
@@ -23,11 +25,14 @@ class Proxy:
         self.port = self._listener.getsockname()[1]
         self.cut_before = None
         self.cut_after = None
+        self.pause = self.pause_back = 0.0
         self._sockets = []
+        self._ended = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self):
         self._listener.close()
+        self._ended.set()
         for it in self._sockets:
             # Closing alone would not end what a thread waits on, and leave a transaction open.
             with suppress(OSError):
@@ -60,6 +65,8 @@ class Proxy:
                 cut = self.cut_after is not None and self.cut_after in data
                 if cut:
                     deaf.set()
+                if self.pause:
+                    self._ended.wait(self.pause)
                 server.sendall(data)
                 if cut:
                     client.shutdown(socket.SHUT_RDWR)
@@ -69,6 +76,8 @@ class Proxy:
     def _to_client(self, client, server, deaf):
         with suppress(OSError):
             while data := server.recv(_SIZE):
+                if self.pause_back:
+                    self._ended.wait(self.pause_back)
                 if not deaf.is_set():
                     client.sendall(data)
             if not deaf.is_set():

@@ -7,6 +7,7 @@ others), never from the address. What is stored is believed only after it was re
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ _CHUNK = 8 * 1024 * 1024
 _PIECE = 1024 * 1024
 _AT_ONCE = 2
 _LONGEST = timedelta(days=1)
+_CLIENT = ("allow_http", "allow_invalid_certificates", "connect_timeout", "proxy_url")
 
 
 class Upload:
@@ -61,11 +63,14 @@ class Upload:
 
 def _remote(patience: float) -> dict[str, Any]:
     """Return how long a server is waited for: a slow one for as long as it goes on sending."""
-    silence, longest = timedelta(seconds=patience), timedelta(seconds=patience / 4)
+    silence = timedelta(seconds=patience)
+    # Options replace those that obstore would have read from the environment.
+    given = {name: os.environ.get(f"AWS_{name.upper()}") for name in _CLIENT}
+    client = {name: value for name, value in given.items() if value is not None}
     return {
         # Of a whole request, as a large file takes it from a slow server; obstore's is 30 seconds.
-        "client_options": {"timeout": _LONGEST, "read_timeout": silence},
-        "retry_config": {"retry_timeout": 3 * silence, "backoff": {"max_backoff": longest}},
+        "client_options": {**client, "timeout": _LONGEST, "read_timeout": silence},
+        "retry_config": {"retry_timeout": 3 * silence},
     }
 
 
@@ -95,7 +100,8 @@ class Store:
     def open(cls, address: str, *, patience: float = 60.0) -> Store:
         """Return the store of an address; nothing is asked of it yet.
 
-        :param patience: seconds that it may be silent; three times that until it is given up
+        :param patience: seconds that it may be silent, or take for a part of 8 MB; three times
+            that until it is given up
         :raises InvalidConfig: for an address that is none, or holds a password
         """
         parts = urlsplit(address)
@@ -144,7 +150,7 @@ class Store:
 
     def _fetch(self, path: str, sink: IO[bytes] | None) -> tuple[int, str]:
         hashed, size = hashlib.sha256(), 0
-        with self._told(path):
+        with self._told(path, reading=True):
             for chunk in obstore.get(self._store, path).stream(min_chunk_size=_PIECE):
                 hashed.update(chunk)
                 size += len(chunk)
@@ -155,7 +161,7 @@ class Store:
     def manifest(self, path: str) -> Manifest | None:
         """Return a manifest, or None where there is none."""
         try:
-            with self._told(path):
+            with self._told(path, reading=True):
                 text = obstore.get(self._store, path).bytes().to_bytes()
         except ArchiveMismatch:
             return None
@@ -200,12 +206,20 @@ class Store:
                 yield found
 
     @contextmanager
-    def _told(self, path: str) -> Iterator[None]:
-        """Translate the store's errors: what is missing was never written, or lied about."""
+    def _told(self, path: str, *, reading: bool = False) -> Iterator[None]:
+        """Translate the store's errors.
+
+        :param reading: what is missing was never written, or lied about
+        """
         try:
             yield
         except FileNotFoundError as error:
-            raise ArchiveMismatch(f"{path} is not in {self.address}") from error
+            if reading:
+                raise ArchiveMismatch(f"{path} is not in {self.address}") from error
+            raise RolloverFailed(
+                f"{path}: there is no {self.address} to write it to: nothing was dropped; make the "
+                "bucket, or correct its name"
+            ) from error
         except (BaseError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise RolloverFailed(

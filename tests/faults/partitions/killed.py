@@ -1,4 +1,7 @@
-"""One rollover that ends itself by kill -9 before its n-th deed; told as JSON on standard input."""
+"""One rollover that ends itself by kill -9, before its n-th deed or after so many uploaded bytes.
+
+It is told when, as JSON on standard input.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +42,8 @@ def main():
 
     def written(upload, data):
         deed()
+        if upload.size > told.get("uploaded", upload.size):
+            os.kill(os.getpid(), signal.SIGKILL)
         return write(upload, data)
 
     def stored(store, manifest):

@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+import boto3
 import psycopg
 import pytest
 from fix_partitions import daily
@@ -25,8 +26,9 @@ SELECT relname::text FROM pg_class WHERE relname ~ '^events_p[0-9]{8}$' AND relk
 """
 
 
-def run(alone, address, strike):
+def run(alone, address, strike, **more):
     told = {"conninfo": alone.conninfo, "address": address, "policy": ARCHIVED, "strike": strike}
+    told |= more
     return subprocess.run(
         [sys.executable, str(Path(__file__).with_name("killed.py"))],
         input=json.dumps(told),
@@ -62,6 +64,29 @@ def test_killed_before_every_deed(alone, tmp_path):
     assert alone.run("SELECT count(*) FROM events") == [(10,)]
     with alone.session():
         pass
+
+
+@pytest.mark.parametrize("address", ["moto"], indirect=True)
+def test_killed_inside_an_upload_of_several_parts(alone, address, moto):
+    """Parts lie there and no file: nothing is lost, and the next run writes it anew."""
+    (old,) = alone.old_days(8, rows=20_000)
+    alone.run(
+        f"UPDATE {old} SET body = (SELECT string_agg(md5(id::text || n), '')"
+        " FROM generate_series(1, 40) AS n)"
+    )
+    store, parts = Store.open(address), 12 * 1024 * 1024
+    ended = run(alone, address, -1, uploaded=parts)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    client = boto3.client("s3", endpoint_url=moto)
+    prefix = address.rpartition("/")[2]
+    unfinished = client.list_multipart_uploads(Bucket="archive")["Uploads"]
+    assert [it["Key"] for it in unfinished] == [f"{prefix}/public/events/{old}.parquet"]
+    assert list(store.manifests()) == []
+    assert rows(alone, store) == 20_000
+    assert run(alone, address, -1).returncode == 0
+    assert rows(alone, store) == 20_000
+    assert [it.content.rows for it in store.manifests()] == [20_000]
+    client.close()
 
 
 def test_writers_notice_nothing(alone):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import duckdb
+import obstore
 import psycopg
 import pytest
 from fix_partitions import daily
+from proxy import proxied
 from pyarrow import parquet
 from typer.testing import CliRunner
 
@@ -123,6 +127,36 @@ def test_values_that_only_postgres_has(alone, address):
 
 
 @pytest.mark.parametrize("address", ["file"], indirect=True)
+def test_a_row_that_is_longer_than_what_is_read_at_once(alone, address):
+    """Three megabytes in one value, between ordinary rows."""
+    (old,) = alone.old_days(9, rows=3)
+    alone.run(f"UPDATE {old} SET body = repeat('long ', 600000) WHERE id = 2")
+    content = "SELECT count(*), sum(hashtextextended(it::text, 0)) FROM events AS it"
+    before = alone.run(content)
+    assert roll(alone, address).error is None
+    (manifest,) = Store.open(address).manifests()
+    with alone.session() as conn:
+        restore(conn, Store.open(address), manifest, ARCHIVED, alone.budget)
+    assert alone.run(content) == before
+
+
+@pytest.mark.parametrize("address", ["file"], indirect=True)
+def test_a_bucket_that_got_another_name(alone, address):
+    """What was archived under the old name is restored under the new one."""
+    (old,) = alone.old_days(9)
+    assert roll(alone, address).error is None
+    (manifest,) = Store.open(address).manifests()
+    alone.run("CREATE SCHEMA later", "ALTER TABLE events SET SCHEMA later")
+    try:
+        with alone.session() as conn:
+            restore(conn, Store.open(address), manifest, ARCHIVED, alone.budget, schema="later")
+        assert alone.run(f"SELECT count(*) FROM later.{old}") == [(10,)]
+        assert alone.run("SELECT count(*) FROM later.events") == [(10,)]
+    finally:
+        alone.run("DROP SCHEMA later CASCADE")
+
+
+@pytest.mark.parametrize("address", ["file"], indirect=True)
 def test_an_empty_partition_and_a_missing_store(alone, address):
     """Archived as well; without a store partitions wait, attached, and the plan says it."""
     (old,) = alone.old_days(9, rows=0)
@@ -188,6 +222,117 @@ def test_a_store_that_fails_or_lies(alone, address, fault, said):
     after = roll(alone, address)
     assert after.error is None
     assert [it.step.verb for it in after.outcomes] == ["archive", "drop"]
+
+
+@pytest.mark.parametrize("address", ["file"], indirect=True)
+def test_a_store_that_lies_about_the_manifest(alone, address, monkeypatch):
+    """Read back as well: without it nothing is dropped, and the next run archives it."""
+    (old,) = alone.old_days(9)
+    with monkeypatch.context() as patch:
+        put = obstore.put
+        patch.setattr(
+            obstore, "put", lambda store, path, data, **more: put(store, path, data[:99], **more)
+        )
+        assert "is no manifest" in roll(alone, address).error
+    assert alone.run(f"SELECT count(*) FROM {old}") == [(10,)]
+    (broken,) = Path(address.removeprefix("file://")).rglob("*.json")
+    broken.unlink()
+    assert roll(alone, address).error is None
+
+
+@pytest.mark.parametrize("address", ["file"], indirect=True)
+def test_a_manifest_that_is_lost_before_the_drop(alone, address):
+    """Nothing is dropped; the partition forgets it, and is archived anew."""
+    (old,) = alone.old_days(9)
+
+    class Interrupted(Archiver):
+        def check(self, *_):
+            raise RolloverFailed("the run ends here")
+
+    with alone.session() as conn:
+        archiver = Interrupted(Store.open(address))
+        roll_over(conn, {("public", "events"): ARCHIVED}, alone.budget, archiver=archiver)
+    (manifest,) = Path(address.removeprefix("file://")).rglob("*.json")
+    manifest.unlink()
+    assert "is gone: nothing is dropped" in roll(alone, address).error
+    assert alone.run(f"SELECT count(*) FROM {old}") == [(10,)]
+    after = roll(alone, address)
+    assert (after.error, [it.step.verb for it in after.outcomes]) == (None, ["archive", "drop"])
+
+
+@pytest.fixture
+def through(address, monkeypatch):
+    """The network between the archiver and an S3 server."""
+    with proxied(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2])) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+        yield proxy
+
+
+@pytest.mark.parametrize("address", ["rclone"], indirect=True)
+def test_a_slow_store(alone, address, through):
+    """It is waited for as long as it goes on; every table has its next partition before."""
+    alone.run("CREATE TABLE other (LIKE events) PARTITION BY RANGE (at)")
+    (old,) = alone.old_days(9, rows=2000)
+    alone.run(
+        f"UPDATE {old} SET body = (SELECT string_agg(md5(id::text || n), '')"
+        " FROM generate_series(1, 20) AS n)"
+    )
+    events, other = ("public", "events"), ("public", "other")
+    through.pause, through.pause_back, done = 0.02, 0.1, []
+    with alone.session() as conn:
+        began = time.monotonic()
+        reports = roll_over(
+            conn,
+            {events: ARCHIVED, other: daily()},
+            alone.budget,
+            archiver=Archiver(Store.open(address, patience=0.9)),
+            progress=lambda target: done.append((target, time.monotonic() - began)),
+        )
+    assert [it.error for it in reports] == [None, None]
+    assert [it.ahead for it in reports] == [3, 3]
+    assert [target for target, _ in done] == [other, events]
+    assert done[1][1] > 1.5 > done[0][1]
+    assert max(it.stall_ms for it in reports) < 500
+
+
+@pytest.mark.parametrize("address", ["rclone"], indirect=True)
+def test_a_store_that_is_silent(alone, address, through):
+    """Given up, by name; nothing is dropped, and the next run goes on."""
+    (old,) = alone.old_days(9)
+    through.pause = 600
+    with alone.session() as conn:
+        archiver = Archiver(Store.open(address, patience=0.2))
+        (report,) = roll_over(
+            conn, {("public", "events"): ARCHIVED}, alone.budget, archiver=archiver
+        )
+    assert "nothing was dropped" in report.error
+    assert alone.run(f"SELECT count(*) FROM {old}") == [(10,)]
+    through.pause = 0
+    assert roll(alone, address).error is None
+
+
+@pytest.mark.parametrize(
+    ("address", "change"),
+    [
+        ("rclone", {"AWS_SECRET_ACCESS_KEY": "hunter2"}),
+        ("rclone", {"AWS_ACCESS_KEY_ID": "stranger"}),
+        ("rclone", {"bucket": "elsewhere"}),
+        ("moto", {"bucket": "elsewhere"}),
+    ],
+    indirect=["address"],
+)
+def test_a_bucket_that_is_forbidden_or_not_there(alone, address, change, monkeypatch):
+    """A signature that is refused, a bucket that nobody made: said by name, without the secret."""
+    (old,) = alone.old_days(9)
+    bucket = change.pop("bucket", "archive")
+    for name, value in change.items():
+        monkeypatch.setenv(name, value)
+    report = roll(alone, address.replace("//archive/", f"//{bucket}/"))
+    assert "nothing was dropped" in report.error
+    assert f"s3://{bucket}/" in report.error
+    assert "hunter2" not in report.error
+    assert alone.run(f"SELECT count(*) FROM {old}") == [(10,)]
+    monkeypatch.undo()
 
 
 @pytest.mark.parametrize("address", ["file"], indirect=True)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
+import duckdb
 import psycopg
 import pytest
+import typer
+import yaml
 from fix_blank import make_blank
 from typer.testing import CliRunner
 
@@ -120,6 +125,69 @@ def test_what_fails_stops_nothing_else(four, tmp_path):
     ):
         assert line in text
     assert exit_code(roll_over_all(places, BUDGET, jobs=1), alert=2) == OK
+
+
+def test_a_forbidden_bucket(four, fleet, initialised):
+    """Whose table belongs to somebody else: said by name, and the others are done."""
+    superuser = fleet.superuser_conninfo(fleet.shards[0].primary, initialised.names[1])
+    with psycopg.connect(superuser, autocommit=True) as conn:
+        conn.execute("ALTER TABLE bucket_0002.logs OWNER TO postgres")
+        reports = roll_over_all(databases(four.catalog), BUDGET, jobs=2)
+        conn.execute("ALTER TABLE bucket_0002.logs OWNER TO tenantry_owner")
+    found = logs(reports)
+    assert "create failed (permission denied" in found["bucket_0002"].error
+    assert "SQLSTATE 42501" in found["bucket_0002"].error
+    assert [it.ahead for it in found.values()].count(four.premake) == 3
+    assert exit_code(reports, alert=2) == FAILED
+
+
+def test_logs_of_a_bucket_are_archived(four, tmp_path):
+    """In spite of row security; DuckDB finds a tenant's by the statement of the docs; and back."""
+    tenant, asked = documented_query(f"{tmp_path}/archive")
+    ends = {**weekly(four.premake).as_row(), "retention": "90 days", "at_end": "archive"}
+    at = ("--catalog", four.catalog, "--archive", f"file://{tmp_path}/archive")
+    (place,) = databases(four.catalog, shards=["s1"])
+    with (
+        psycopg.connect(four.catalog, autocommit=True) as catalog,
+        psycopg.connect(place.conninfo, autocommit=True) as conn,
+    ):
+        conn.execute("SET ROLE tenantry_owner")
+        conn.execute(
+            "CREATE TABLE bucket_0000.logs_p20260105 PARTITION OF bucket_0000.logs"
+            " FOR VALUES FROM ('2026-01-05 00:00+00') TO ('2026-01-12 00:00+00')"
+        )
+        conn.execute("RESET ROLE")
+        conn.execute(
+            "INSERT INTO bucket_0000.logs (tenant_id, at, id, message, fields)"
+            " SELECT it, moment, gen_random_uuid(), 'at ' || moment, '{}'"
+            " FROM unnest(ARRAY[%s, gen_random_uuid()]) AS it, generate_series("
+            "'2026-01-05 12:00+00'::timestamptz, '2026-01-06 12:00+00', '8 hours') AS moment",
+            (tenant,),
+        )
+        set_policy(catalog, "logs", Policy.parse(ends))
+        assert tenantry("rollover", *at).exit_code == 0
+        gone = "SELECT to_regclass('bucket_0000.logs_p20260105') IS NULL"
+        assert conn.execute(gone).fetchone() == (True,)
+        found = duckdb.sql(asked).fetchall()
+        assert [level for _, level, _ in found] == ["info", "info"]
+        back = tenantry("archive", "restore", "bucket_0000/logs/logs_p20260105.json", *at)
+        assert back.exit_code == 0, back.exception
+        count = "SELECT count(*) FROM bucket_0000.logs WHERE at < '2026-01-12 00:00+00'"
+        assert conn.execute(count).fetchone() == (8,)
+        set_policy(catalog, "logs", weekly(four.premake))
+        assert schema_diff(four.catalog) == []
+        conn.execute("SET ROLE tenantry_owner")
+        conn.execute("DROP TABLE bucket_0000.logs_p20260105")
+
+
+def documented_query(folder):
+    """Return the tenant and the statement that docs/howto/archive.md names, over a local folder."""
+    page = (Path(__file__).parents[3] / "docs/howto/archive.md").read_text()
+    (query,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    (tenant,) = re.findall(r"tenant_id = '([0-9a-f-]{36})'", query)
+    assert "s3://bucket/fleet-1/bucket_0017/" in query
+    local = query.replace("s3://bucket/fleet-1", folder).replace("bucket_0017", "bucket_0000")
+    return UUID(tenant), local
 
 
 def test_a_short_lead_is_an_alert(four):
@@ -292,14 +360,55 @@ def test_watch_goes_on_until_it_is_ended(alone):
         pass
 
 
+@pytest.mark.slow
+def test_watch_goes_on_while_the_catalog_is_away():
+    """It says so, and tries again."""
+    away = "host=127.0.0.1 port=1 user=nobody dbname=none"
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "tenantry_ops", "partitions", "rollover"),
+            *("--catalog", away, "--watch", "1"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as watching:
+        said = [next(it for it in watching.stderr if "CatalogUnavailable" in it) for _ in range(2)]
+        watching.terminate()
+        assert watching.wait(10) == 128 + 15
+    assert len(said) == 2
+
+
+def test_the_manifest_of_the_docs():
+    """A CronJob of Kubernetes whose arguments and variables the command knows."""
+    page = (Path(__file__).parents[3] / "docs/howto/partitions.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    job = yaml.safe_load(text)
+    assert (job["kind"], job["spec"]["concurrencyPolicy"]) == ("CronJob", "Forbid")
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    program, group, name, *arguments = container["args"]
+    assert (program, group) == ("tenantry", "partitions")
+    command = typer.main.get_command(app).commands[name]
+    assert command.make_context(name, arguments).params["jobs"] == 8
+    known = {it.envvar for it in command.params} | {"PGPASSFILE"}
+    assert {it["name"] for it in container["env"]} <= known
+    mounted = {it["name"] for it in container["volumeMounts"]}
+    assert mounted == {it["name"] for it in pod["volumes"]}
+
+
 def test_units_of_systemd(tmp_path):
-    """Are files to look at, and hold no password."""
-    rendered = tenantry("units", "--schedule", "*:0/15", "--into", str(tmp_path))
+    """Are files to look at, hold no password, and let the service write where it has to."""
+    rendered = tenantry(
+        *("units", "--schedule", "*:0/15", "--into", str(tmp_path)),
+        *("--metrics", "/var/lib/node_exporter/tenantry.prom", "--archive", "file:///srv/archive"),
+    )
     assert rendered.exit_code == 0
     names = sorted(it.name for it in tmp_path.iterdir())
     assert names == ["tenantry-partitions.service", "tenantry-partitions.timer"]
     service = (tmp_path / names[0]).read_text()
     assert "partitions rollover" in service
+    assert "--metrics /var/lib/node_exporter/tenantry.prom" in service
+    assert "\nReadWritePaths=/var/lib/node_exporter\nReadWritePaths=/srv/archive\n" in service
     assert "OnCalendar=*:0/15" in (tmp_path / names[1]).read_text()
     assert Path(service.split("ExecStart=")[1].split()[0]).is_absolute()
 
@@ -310,6 +419,8 @@ def test_units_of_systemd(tmp_path):
         ("--dsn", "host=a password=hunter2"),
         ("--user", "root; rm"),
         ("--schedule", "hourly\nExecStart=x"),
+        ("--metrics", "here.prom"),
+        ("--archive", "file:///srv/a\nExecStart=x"),
     ],
 )
 def test_units_that_cannot_be(arguments):

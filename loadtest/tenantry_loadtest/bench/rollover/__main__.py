@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
@@ -13,11 +13,11 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from rich.console import Console
-from rich.table import Table
 
+from tenantry_loadtest.bench.printing import print_table
 from tenantry_loadtest.bench.rollover import ways
 from tenantry_loadtest.bench.rollover.archive import measure_archive
+from tenantry_loadtest.bench.rollover.promises import DEFAULT, READER, Run, promises
 from tenantry_loadtest.bench.rollover.stall import calling, reading
 from tenantry_ops.fleet import Fleet
 from tenantry_ops.initialise import embedded_plan, initialise
@@ -48,9 +48,9 @@ def _server(stack: ExitStack) -> Iterator[Fleet]:
         fleet.discard()
 
 
-def beside_a_reader(conninfo: str, rounds: int) -> list[dict[str, Any]]:
+def beside_a_reader(conninfo: str, rounds: int) -> list[Run]:
     """Measure one rollover, create 7 and retire 3, beside a full-speed writer and a 4 s reader."""
-    found: list[dict[str, Any]] = []
+    found: list[Run] = []
     each: dict[str, Callable[[str], None]] = {
         "ours": ways.ours,
         "pg_partman": ways.partman,
@@ -65,14 +65,12 @@ def beside_a_reader(conninfo: str, rounds: int) -> list[dict[str, Any]]:
             ):
                 seconds = ways.timed(partial(way, conninfo))
             assert writer.errors == [], writer.errors[:3]
-            found.append(
-                {"case": "4 s reader", "way": name, "round": number}
-                | {"stall_ms": writer.longest, "seconds": seconds}
-            )
+            ways.check(conninfo)
+            found.append(Run(READER, name, number, writer.longest, seconds))
     return found
 
 
-def beside_a_full_default(conninfo: str, rounds: int, rows: int) -> list[dict[str, Any]]:
+def beside_a_full_default(conninfo: str, rounds: int, rows: int) -> list[Run]:
     """Measure how a set goes on whose default is full, as readers of those rows feel it too."""
     found = []
     each: dict[str, Callable[[str], None]] = {
@@ -86,14 +84,11 @@ def beside_a_full_default(conninfo: str, rounds: int, rows: int) -> list[dict[st
                 seconds = ways.timed(partial(way, conninfo))
             assert writer.errors == reader.errors == []
             longest = max(writer.longest, reader.longest)
-            found.append(
-                {"case": "full default", "way": name, "round": number}
-                | {"stall_ms": longest, "seconds": seconds}
-            )
+            found.append(Run(DEFAULT, name, number, longest, seconds))
     return found
 
 
-def of_many_buckets(counts: tuple[int, ...]) -> list[dict[str, Any]]:
+def of_many_buckets(counts: tuple[int, ...]) -> list[Run]:
     """One partition for each of two tables of every bucket of one shard."""
     found = []
     for count in counts:
@@ -114,50 +109,39 @@ def of_many_buckets(counts: tuple[int, ...]) -> list[dict[str, Any]]:
                 reports = roll_over_all(databases(catalog), Budget(), jobs=1)
                 seconds = time.perf_counter() - began
             assert exit_code(reports, 8) == OK
-            found.append(
-                {"case": f"{count} buckets x 2 tables", "way": "ours", "round": 0}
-                | {"stall_ms": writer.longest, "seconds": seconds}
-            )
+            case = f"{count} buckets x 2 tables"
+            found.append(Run(case, "ours", 0, writer.longest, seconds, buckets=count))
     return found
 
 
-def _summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["case"], row["way"]), []).append(row)
+def _summary(runs: list[Run]) -> list[dict[str, Any]]:
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.case, run.way), []).append(run)
     return [
         {
             "case": case,
             "way": way,
             "rounds": len(group),
-            "stall ms, median": round(median(it["stall_ms"] for it in group), 1),
-            "stall ms, longest": round(max(it["stall_ms"] for it in group), 1),
-            "seconds": round(median(it["seconds"] for it in group), 2),
+            "stall ms, median": round(median(it.stall_ms for it in group), 1),
+            "stall ms, longest": round(max(it.stall_ms for it in group), 1),
+            "seconds": round(median(it.seconds for it in group), 2),
         }
         for (case, way), group in groups.items()
     ]
 
 
-def _print(title: str, rows: list[dict[str, Any]]) -> None:
-    table = Table(title=title)
-    for name in rows[0]:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    Console().print(table)
-
-
 def main() -> None:
-    """Measure what was asked for."""
+    """Measure what was asked for; exit with 1 when a promise does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--default-rows", type=int, default=2_000_000)
-    parser.add_argument("--archive-rows", type=int, default=2_000_000)
+    parser.add_argument("--archive-rows", type=int, default=4_000_000)
     parser.add_argument("--buckets", type=int, nargs="*", default=[64, 256])
     parser.add_argument("--only", choices=["reader", "default", "buckets", "archive"])
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    rows: list[dict[str, Any]] = []
+    runs: list[Run] = []
     archived: list[dict[str, Any]] = []
     with ExitStack() as stack:
         if given.only != "buckets":
@@ -166,20 +150,22 @@ def main() -> None:
             with psycopg.connect(conninfo, autocommit=True) as conn:
                 conn.execute("CREATE SCHEMA partman; CREATE EXTENSION pg_partman SCHEMA partman")
         if given.only in {None, "reader"}:
-            rows += beside_a_reader(conninfo, given.rounds)
+            runs += beside_a_reader(conninfo, given.rounds)
         if given.only in {None, "default"}:
-            rows += beside_a_full_default(conninfo, given.rounds, given.default_rows)
+            runs += beside_a_full_default(conninfo, given.rounds, given.default_rows)
         if given.only in {None, "archive"}:
             archived = measure_archive(conninfo, given.archive_rows)
     if given.only in {None, "buckets"}:
-        rows += of_many_buckets(tuple(given.buckets))
-    if given.json:
-        print(json.dumps({"rollover": rows, "archive": archived}))  # noqa: T201
-        return
-    if rows:
-        _print("What others feel of a rollover", _summary(rows))
-    if archived:
-        _print("Archive", archived)
+        runs += of_many_buckets(tuple(given.buckets))
+    kept = promises(runs, archived)
+    for title, rows in (
+        ("What others feel of a rollover", _summary(runs)),
+        ("Archive", archived),
+        ("Promises", kept),
+    ):
+        if rows:
+            print_table(title, rows, as_json=given.json)
+    sys.exit(0 if all(it["holds"] for it in kept) else 1)
 
 
 if __name__ == "__main__":

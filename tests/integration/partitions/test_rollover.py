@@ -181,7 +181,7 @@ def test_a_default_partition_gets_a_guard(alone):
     (old,) = alone.old_days(9)
     policy = daily(at_end="drop", **RETIRING)
     verbs = [it.verb for it in alone.plan(policy).steps]
-    assert verbs == ["detach", "drop"]
+    assert verbs == ["guard", *["create"] * 7, "unguard", "detach", "drop"]
     alone.run("UPDATE events SET at = now() - interval '30 days' WHERE body LIKE 'too%'")
     alone.old_days(40, 20)
     alone.run("INSERT INTO events VALUES (2, now() - interval '12 days', 'late')")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from tenantry_partitions.policy import Policy
 
 _DEFAULT = "DEFAULT"
+_PAUSES = (0.1, 0.3, 0.9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def inspect(
         if conn.closed:
             raise
         if len(policies) == 1:
-            return {target: _unseen(target, error) for target in policies}
+            return _tried_again(conn, policies, error)
         # One table that is locked or forbidden keeps no other from being seen.
         one, other = _halves(policies)
         return inspect(conn, one) | inspect(conn, other)
@@ -73,6 +75,20 @@ def inspect(
 def _halves(policies: Mapping[Target, Policy]) -> tuple[dict[Target, Policy], ...]:
     items, middle = list(policies.items()), len(policies) // 2
     return dict(items[:middle]), dict(items[middle:])
+
+
+def _tried_again(
+    conn: psycopg.Connection[Any], policies: Mapping[Target, Policy], error: errors.Error
+) -> dict[Target, Inspected | Refusal]:
+    """Look at one table once more and again: most locks are short."""
+    for pause in _PAUSES:
+        if isinstance(error, errors.LockNotAvailable):
+            time.sleep(pause)
+            try:
+                return _inspected(conn, policies)
+            except errors.LockNotAvailable as again:
+                error = again
+    return {target: _unseen(target, error) for target in policies}
 
 
 def _unseen(target: Target, error: errors.Error) -> RolloverFailed:
@@ -209,7 +225,7 @@ def _state(  # noqa: PLR0913, PLR0917  what the three statements told
         ),
         default=None if default is None else _default(conn, default, encoding, policy),
         unreadable=tuple(it.name for it, span in ranged if span is None),
-        taken=frozenset(leftovers.keys() - ours.keys()),
+        taken=frozenset(leftovers.keys() - ours.keys() - {it.name for it in children}),
         references=facts.references,
     )
 

@@ -161,12 +161,14 @@ def _is_there(conn: psycopg.Connection[Any], table: Inspected) -> bool:
 
 def _report(target: Target, policy: Policy, done: _Done, after: Plan | Refusal) -> TableReport:
     seen = after if isinstance(after, Plan) else None
+    # Without a last look nobody knows the lead.
+    unseen = str(after) if isinstance(after, RolloverFailed) else None
     return TableReport(
         *target,
         policy.premake,
         tuple(done.outcomes),
         () if seen is None else seen.findings,
         None if seen is None else seen.ahead,
-        done.error,
+        done.error or unseen,
         done.moved,
     )

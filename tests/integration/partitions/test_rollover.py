@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -295,6 +296,46 @@ def test_a_squatted_name_stops_nothing_else(alone):
     assert report.ahead == 0
     assert [it.kind for it in report.findings if it.wrong] == ["squatter"]
     assert len(alone.partitions()) == 4
+
+
+def test_a_partition_of_another_table_has_the_name(alone):
+    """As two long names that are cut in one place: told like any other that is taken."""
+    tomorrow = alone.today() + timedelta(days=1)
+    alone.run(
+        "CREATE TABLE other (LIKE events) PARTITION BY RANGE (at)",
+        f"CREATE TABLE events_p{tomorrow:%Y%m%d} PARTITION OF other DEFAULT",
+    )
+    report = alone.roll_over(daily())
+    assert (report.error, report.ahead) == (None, 0)
+    assert [it.kind for it in report.findings if it.wrong] == ["squatter"]
+
+
+def test_the_stall_that_is_reported_is_the_one_that_was_felt(alone):
+    """Writers queue up behind an attempt at a lock: for as long as it says, and no longer."""
+    alone.run("CREATE TABLE events_default PARTITION OF events DEFAULT")
+    ended, felt = threading.Event(), []
+
+    def write():
+        with psycopg.connect(alone.conninfo, autocommit=True) as conn:
+            while not ended.is_set():
+                began = time.monotonic()
+                conn.execute("INSERT INTO events VALUES (1, now() + interval '1 year', 'w')")
+                felt.append((time.monotonic() - began) * 1000)
+
+    with psycopg.connect(alone.conninfo) as reader:
+        reader.execute("SELECT count(*) FROM events_default")
+        writer, release = threading.Thread(target=write), threading.Timer(0.8, reader.rollback)
+        writer.start()
+        release.start()
+        report = alone.roll_over(daily())
+        ended.set()
+        writer.join()
+        release.join()
+    assert (report.error, report.ahead) == (None, 3)
+    waited = [it for it in report.outcomes if it.attempts > 1]
+    assert waited
+    assert all(it.stall_ms > 40 for it in waited)
+    assert max(felt) < report.stall_ms + 150
 
 
 def test_a_locked_partition_is_isolated(alone):

@@ -142,7 +142,7 @@ class Executor:
             case Guard():
                 self._guard(step)
             case Unguard():
-                names = [constraint_name(GUARD, (step.start, step.end))]
+                names = [constraint_name(it, (step.start, step.end)) for it in (GUARD, PROMOTION)]
                 self._locked([make.drop_checks(self._child(step), names)], step)
             case Promote():
                 self._promote(step)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from psycopg import errors, sql
 
 from tenantry_partitions.encoding import Encoding, decode_range, decode_value
-from tenantry_partitions.guards import GUARD, guarded_range
+from tenantry_partitions.guards import GUARD, PROMOTION, guarded_range
 from tenantry_partitions.marker import Marker
 from tenantry_partitions.session import database_time
 from tenantry_partitions.sql import load
@@ -251,6 +251,7 @@ def _default(
         beyond,
         guard=_guard(child.checks, validated=True),
         unproved=_guard(child.checks, validated=False),
+        promoting=tuple(span for it in child.checks if (span := _promotion(it)) is not None),
     )
 
 
@@ -268,6 +269,10 @@ def _rows(  # noqa: PLR0913, PLR0917  where, and on which side of what
     if found[0] is None:
         return None
     return decode_value(found[0], encoding), decode_value(found[1], encoding)
+
+
+def _promotion(check: str) -> Range | None:
+    return guarded_range(check.rpartition(":")[0], PROMOTION)
 
 
 def _guard(checks: Sequence[str], *, validated: bool) -> Range | None:

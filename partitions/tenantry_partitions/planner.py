@@ -86,10 +86,15 @@ def plan(policy: Policy, state: TableState, now: datetime, *, archiving: bool = 
         if not _hidden(after, (start, end))
     ]
     taken = _names(after)
-    free = [it for it in due if it[0] not in taken and not _behind_rows(after, it[1:])]
+    free = [it for it in due if it[0] not in taken]
+    # Before a promotion, whose CHECK keeps rows of other times out for as long as it is proved.
+    ready = [it for it in free if not _behind_rows(state, it[1:])]
+    rest = [it for it in free if it not in ready and not _behind_rows(after, it[1:])]
     steps = [
-        *([] if promotion is None else [*_unguard(state.default), promotion]),
-        *_creations(policy, after, now, free),
+        *_interrupted(state),
+        *_creations(policy, state, now, ready),
+        *([] if promotion is None else [promotion]),
+        *([] if promotion is None else _creations(policy, after, now, rest)),
         *_finalize(state),
     ]
     found = findings(
@@ -139,6 +144,14 @@ def _covered(state: TableState) -> list[Range]:
 def _names(state: TableState) -> frozenset[str]:
     attached = {it.name for it in state.partitions} | {*state.unreadable}
     return state.taken | attached | {it.name for it in state.retired}
+
+
+def _interrupted(state: TableState) -> Iterator[Step]:
+    default = state.default
+    for span in () if default is None else default.promoting:
+        assert default is not None
+        reason = "a promotion was interrupted: its CHECK keeps rows of other times out"
+        yield Unguard(default.name, *span, reason)
 
 
 def _finalize(state: TableState) -> Iterator[Step]:
@@ -201,7 +214,7 @@ def _creations(
         held = default.guard or default.unproved
         guard = held if held is None or span is None or contains(held, span) else None
         if held is not None and guard is None:
-            yield from _unguard(default)
+            yield Unguard(default.name, *held, "it does not fit what is due now")
         proved = guard is not None and guard == default.guard
         if span is not None and default.filled and not proved:
             guard = guard or span
@@ -212,12 +225,6 @@ def _creations(
         yield Create(name, start, end, reason, beside_default=default is not None)
     if default is not None and guard is not None:
         yield Unguard(default.name, *guard, "the partitions that it was for are attached")
-
-
-def _unguard(default: Default | None) -> Iterator[Step]:
-    held = None if default is None else default.guard or default.unproved
-    if default is not None and held is not None:
-        yield Unguard(default.name, *held, "it does not fit what is due now")
 
 
 def _why(policy: Policy, now: datetime, start: datetime, end: datetime) -> str:

@@ -51,6 +51,7 @@ class Default:
     :ivar beyond: the first and the last moment of its rows of later times, or None
     :ivar guard: the range that its validated guard keeps free
     :ivar unproved: the range of a guard that was added and not validated
+    :ivar promoting: the ranges of promotions that were interrupted
     """
 
     name: str
@@ -58,6 +59,7 @@ class Default:
     beyond: tuple[datetime, datetime] | None = None
     guard: tuple[datetime, datetime] | None = None
     unproved: tuple[datetime, datetime] | None = None
+    promoting: tuple[tuple[datetime, datetime], ...] = ()
 
     @property
     def filled(self) -> bool:

@@ -165,7 +165,7 @@ class Guard(Step):
 
 @dataclass(frozen=True, slots=True)
 class Unguard(Step):
-    """Take the guard away."""
+    """Take a guard away, or what an interrupted promotion left."""
 
     verb: ClassVar[str] = "unguard"
     reversal: ClassVar[str] = "guard it again"

@@ -53,11 +53,16 @@ def applied(state, step):  # noqa: C901, PLR0911  one for each step
                 assert rows is None or rows[1] < step.start or step.end <= rows[0]
             return replace(state, default=replace(state.default, guard=span, unproved=None))
         case Unguard():
-            assert state.default.guard or state.default.unproved
+            if span in state.default.promoting:
+                left_over = tuple(it for it in state.default.promoting if it != span)
+                return replace(state, default=replace(state.default, promoting=left_over))
+            assert span in {state.default.guard, state.default.unproved}
             return replace(state, default=replace(state.default, guard=None, unproved=None))
         case Promote():
             first, last = state.default.rows
             assert state.default.beyond is None
+            assert state.default.guard is state.default.unproved is None
+            assert state.default.promoting == ()
             assert step.start <= first
             assert last < step.end
             assert not any(it.start < step.end and step.start < it.end for it in state.partitions)
@@ -88,6 +93,8 @@ def killed_inside(state, step):
         yield replace(state, partitions=(*(p for p in state.partitions if p != it), half))
     if isinstance(step, Guard):
         yield replace(state, default=replace(state.default, unproved=(step.start, step.end)))
+    if isinstance(step, Promote):
+        yield replace(state, default=replace(state.default, promoting=((step.start, step.end),)))
 
 
 def settled(policy, state, now):

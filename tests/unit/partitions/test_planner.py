@@ -226,13 +226,27 @@ def test_a_pending_detach_is_finished_first():
 
 
 def test_rows_in_the_default_become_a_partition():
-    """And what was due there is not made; the new default is empty and needs no guard."""
+    """After what lies ahead is made, which its CHECK would keep out; the rest needs no guard."""
     rule = policy()
     rows = (TODAY - DAY * 2 + timedelta(hours=1), TODAY + timedelta(hours=9))
     found = plan(rule, table(*days(rule, -9, -3), default=Default("t_default", rows)), NOW)
-    assert [it.verb for it in found.steps] == ["promote", "create", "create", "create"]
-    step = found.steps[0]
+    assert [it.verb for it in found.steps] == ["guard", *["create"] * 3, "unguard", "promote"]
+    step = found.steps[-1]
     assert (step.start, step.end) == (TODAY - DAY * 2, TODAY + DAY)
+    early = plan(rule, table(*days(rule, -9, -4), default=Default("t_default", rows)), NOW)
+    assert [it.verb for it in early.steps[-2:]] == ["promote", "create"]
+    assert early.steps[-1].start == TODAY - DAY * 3
+
+
+def test_a_promotion_that_was_interrupted():
+    """Yesterday: its CHECK would keep rows of today out, and goes before anything else."""
+    rule = policy()
+    span = (TODAY - DAY * 2, TODAY)
+    default = Default("t_default", (span[0], TODAY - DAY), promoting=(span,))
+    found = plan(rule, table(*days(rule, -9, -3), default=default), NOW)
+    first, *rest = found.steps
+    assert (first.verb, first.start, first.end) == ("unguard", *span)
+    assert [it.verb for it in rest] == ["guard", *["create"] * 4, "unguard", "promote"]
 
 
 def test_rows_in_the_default_that_cannot_become_one():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import errors, sql
 
 from tenantry_partitions import statements as make
+from tenantry_partitions.attempts import Attempts
 from tenantry_partitions.guards import GUARD, PROMOTION, constraint_name
 from tenantry_partitions.marker import Marker
 from tenantry_partitions.policy import AtEnd
@@ -28,10 +29,10 @@ from tenantry_partitions.steps import (
     Step,
     Unguard,
 )
-from tenantry_schema.errors import LockNotGranted, RolloverFailed
+from tenantry_schema.errors import RolloverFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from typing import LiteralString
 
     import psycopg
@@ -40,15 +41,6 @@ if TYPE_CHECKING:
     from tenantry_partitions.budget import Budget
     from tenantry_partitions.coverage import Range
     from tenantry_partitions.inspect import Inspected
-    from tenantry_schema.query import Statement
-
-# A step that met one of these has changed nothing and may be tried again.
-_AGAIN = (errors.LockNotAvailable, errors.DeadlockDetected)
-
-_PENDING = """
-SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass(%s)
-"""
-_DEADLOCK = "SELECT setting::int FROM pg_settings WHERE name = 'deadlock_timeout'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +87,8 @@ class Executor:
         self._conn = conn
         self._archiver = archiver
         self._table = table
-        self._budget = budget
-        self._waited = 0.0
         self._parent = sql.Identifier(table.state.schema, table.state.table)
-        self._attempts = 0
-        self._stall = 0.0
+        self._attempts = Attempts(conn, table.oid, budget)
 
     def run(self, step: Step) -> Outcome:
         """Do one step.
@@ -109,7 +98,7 @@ class Executor:
         :raises psycopg.OperationalError: when the connection is lost
         """
         began = time.monotonic()
-        self._attempts, self._stall = 0, 0.0
+        self._attempts.begin(step.verb, self._name(step))
         try:
             if not isinstance(step, Archive | Drop):
                 # What is made belongs to the table's owner. Rows are read as whoever connected:
@@ -127,7 +116,8 @@ class Executor:
         finally:
             if not self._conn.closed:
                 self._conn.execute("RESET ROLE")
-        return Outcome(step, self._attempts, time.monotonic() - began, self._stall * 1000)
+        seconds = time.monotonic() - began
+        return Outcome(step, self._attempts.count, seconds, self._attempts.stall * 1000)
 
     def _do(self, step: Step) -> None:
         match step:
@@ -136,14 +126,14 @@ class Executor:
             case Detach():
                 self._detach(step)
             case Finalize():
-                self._finalize(step)
+                self._attempts.with_longer_lock(lambda: self._finalize(self._child(step)))
             case Drop():
                 self._drop(step)
             case Guard():
                 self._guard(step)
             case Unguard():
                 names = [constraint_name(it, (step.start, step.end)) for it in (GUARD, PROMOTION)]
-                self._locked([make.drop_checks(self._child(step), names)], step)
+                self._attempts.locked([make.drop_checks(self._child(step), names)])
             case Promote():
                 self._promote(step)
             case Archive():
@@ -156,47 +146,39 @@ class Executor:
         span = (step.start, step.end)
         attach = make.attach(self._parent, child, span, self._table.encoding)
         before = make.create_like(self._parent, child, self._security())
-        self._locked([attach], step, before=before)
+        self._attempts.locked([attach], before=before)
 
     def _detach(self, step: Detach) -> None:
         child, state = self._child(step), self._table.state
         marker = Marker(state.table, step.start, step.end, step.then)
         mark = make.comment(child, marker.text())
         if not step.concurrently:
-            self._locked([mark, make.detach(self._parent, child)], step)
+            self._attempts.locked([mark, make.detach(self._parent, child)])
             return
-        self._await_holders(step)
-        self._locked([mark], step)
-        self._stall = 0.0
-        self._with_longer_lock(lambda: self._detach_concurrently(step))
+        self._attempts.await_holders()
+        self._attempts.locked([mark])
+        self._attempts.forgive()
+        self._attempts.with_longer_lock(lambda: self._detach_concurrently(child))
 
-    def _detach_concurrently(self, step: Step) -> None:
-        statement = make.detach(self._parent, self._child(step), "CONCURRENTLY")
-
+    def _detach_concurrently(self, child: sql.Identifier) -> None:
         def once() -> None:
-            if self._is_pending(step):
-                self._once_finalize(step)()
-            else:
-                self._conn.execute(statement)
+            how = "FINALIZE" if self._attempts.is_pending() else "CONCURRENTLY"
+            self._conn.execute(make.detach(self._parent, child, how))
 
-        self._retried(once, step)
+        self._attempts.until_granted(once)
 
-    def _finalize(self, step: Step) -> None:
-        self._with_longer_lock(lambda: self._retried(self._once_finalize(step), step))
-
-    def _once_finalize(self, step: Step) -> Callable[[], None]:
-        statement = make.detach(self._parent, self._child(step), "FINALIZE")
-        return lambda: void(self._conn.execute(statement))
+    def _finalize(self, child: sql.Identifier) -> None:
+        self._attempts.beside(make.detach(self._parent, child, "FINALIZE"))
 
     def _archive(self, step: Archive) -> None:
         if self._archiver is None:
             raise RolloverFailed(f"{self._name(step)}: there is no store to archive it to")
         child, table = self._child(step), self._table.state.table
-        self._attempts += 1
+        self._attempts.work()
         path = self._archiver.archive(self._conn, self._table, step, child)
         marker = Marker(table, step.start, step.end, AtEnd.ARCHIVE, path)
-        self._locked([make.comment(child, marker.text())], step)
-        self._stall = 0.0
+        self._attempts.locked([make.comment(child, marker.text())])
+        self._attempts.forgive()
 
     def _drop(self, step: Drop) -> None:
         child = self._child(step)
@@ -215,7 +197,7 @@ class Executor:
                     self._check_archive(marker, child)
                 self._conn.execute(make.drop(child))
 
-        self._retried(once, step)
+        self._attempts.until_granted(once)
 
     def _require_manifest(self, step: Drop) -> None:
         """Let a partition be archived anew whose manifest a store has lost."""
@@ -224,7 +206,7 @@ class Executor:
             return
         if not self._archiver.has(marker.archive):
             forgotten = replace(marker, archive=None)
-            self._locked([make.comment(self._child(step), forgotten.text())], step)
+            self._attempts.locked([make.comment(self._child(step), forgotten.text())])
             raise RolloverFailed(
                 f"{self._name(step)}: its manifest {marker.archive} is gone: nothing is dropped, "
                 "the next run archives it anew"
@@ -251,6 +233,7 @@ class Executor:
         step = Create(name, *span, "restored from its archive")
         child = self._child(step)
         attach = make.attach(self._parent, child, span, self._table.encoding)
+        self._attempts.begin("restore", self._name(step))
 
         def once() -> None:
             with self._conn.transaction():
@@ -264,7 +247,7 @@ class Executor:
             fill(cursor)
             cursor.execute(self._set_role("SET LOCAL ROLE {}"))
             cursor.execute(make.comment(child, marker.text()))
-            self._retried(once, step)
+            self._attempts.until_granted(once)
 
     def _set_role(self, how: LiteralString) -> sql.Composed:
         return sql.SQL(how).format(sql.Identifier(self._table.owner))
@@ -274,19 +257,19 @@ class Executor:
         name = constraint_name(GUARD, span)
         condition = make.keep_out(self._table.policy.control, span, self._table.encoding)
         # Added anew where it is there unproved: both statements take no scan.
-        self._locked(
-            [make.drop_checks(child, [name]), make.add_check(child, name, condition)], step
+        self._attempts.locked(
+            [make.drop_checks(child, [name]), make.add_check(child, name, condition)]
         )
-        self._beside(make.validate_check(child, name), step)
+        self._attempts.beside(make.validate_check(child, name))
 
     def _promote(self, step: Promote) -> None:
         span, place = (step.start, step.end), self._place(step)
         old, new = sql.Identifier(place, step.default), sql.Identifier(place, step.partition)
         name = constraint_name(PROMOTION, span)
         condition = make.keep_in(self._table.policy.control, span, self._table.encoding)
-        self._locked([make.drop_checks(old, [name]), make.add_check(old, name, condition)], step)
-        self._beside(make.validate_check(old, name), step)
-        self._locked(
+        self._attempts.locked([make.drop_checks(old, [name]), make.add_check(old, name, condition)])
+        self._attempts.beside(make.validate_check(old, name))
+        self._attempts.locked(
             [
                 make.detach(self._parent, old),
                 make.rename(old, step.partition),
@@ -295,104 +278,8 @@ class Executor:
                 make.drop_checks(new, [name]),
                 *make.create_like(self._parent, old, self._security()),
                 make.attach_default(self._parent, old),
-            ],
-            step,
+            ]
         )
-
-    def _locked(
-        self, statements: Sequence[Statement], step: Step, before: Sequence[Statement] = ()
-    ) -> None:
-        """Run statements in one transaction, again until their locks are granted.
-
-        :param before: what needs no lock that anybody waits for
-        """
-
-        def once() -> None:
-            began = None
-            try:
-                with self._conn.transaction():
-                    if before:
-                        self._conn.execute(sql.SQL(";\n").join(before), prepare=False)
-                    began = time.monotonic()
-                    self._conn.execute(sql.SQL(";\n").join(statements), prepare=False)
-            finally:
-                if began is not None:
-                    self._stall = max(self._stall, time.monotonic() - began)
-
-        self._retried(once, step)
-
-    def _beside(self, statement: Statement, step: Step) -> None:
-        """Run a statement that works beside readers and writers, and may take long."""
-        self._retried(lambda: void(self._conn.execute(statement)), step)
-
-    def _retried(self, once: Callable[[], None], step: Step) -> None:
-        for pause in self._budget.pauses():
-            self._attempts += 1
-            began = time.monotonic()
-            try:
-                once()
-            except _AGAIN:
-                self._waited += time.monotonic() - began
-                self._pause_or_give_up(step, pause)
-            else:
-                return
-
-    def _pause_or_give_up(self, step: Step, pause: float) -> None:
-        # Work is not counted, such as an archive of hours: only what is spent on locks.
-        self._waited += pause
-        if self._waited > self._budget.total:
-            pids = ", ".join(str(pid) for pid, _ in sorted(self._holders(step)))
-            holders = f" (locks on it are held by pid {pids})" if pids else ""
-            pending = self._is_pending(step)
-            raise LockNotGranted(
-                f"{self._name(step)}: no lock to {step.verb} it in {self._attempts} attempts "
-                f"within {self._budget.total:g} s{holders}: "
-                + (
-                    "its detach is begun, its rows are hidden, and the next run finishes it"
-                    if pending
-                    else "nothing is half done, the next run tries again"
-                )
-            )
-        time.sleep(pause)
-
-    def _await_holders(self, step: Step) -> None:
-        """Wait until no transaction keeps a lock on the table for longer than an attempt may wait.
-
-        A concurrent detach hides the partition first and waits for them then: begun now, it could
-        be left half done.
-        """
-        seen = self._holders(step)
-        for pause in self._budget.pauses():
-            if not seen:
-                return
-            self._attempts += 1
-            self._pause_or_give_up(step, max(pause, self._budget.lock_timeout))
-            seen &= self._holders(step)
-
-    def _holders(self, step: Step) -> set[tuple[int, str]]:
-        child = self._conn.execute("SELECT to_regclass(%s)::oid", (self._name(step),)).fetchone()
-        assert child is not None
-        tables = [it for it in (self._table.oid, child[0]) if it is not None]
-        return set(self._conn.execute(load("holders"), {"tables": tables}))
-
-    def _with_longer_lock(self, do: Callable[[], None]) -> None:
-        """Wait longer for other transactions than for locks that hold others up.
-
-        Still less than deadlock_timeout: whoever waits for us meanwhile is never the victim.
-        """
-        row = self._conn.execute(_DEADLOCK).fetchone()
-        assert row is not None
-        longer = max(row[0] * 4 // 5, self._budget.milliseconds)
-        set_timeout = "SELECT set_config('lock_timeout', %s, false)"
-        self._conn.execute(set_timeout, (f"{longer}ms",))
-        try:
-            do()
-        finally:
-            if not self._conn.closed:
-                self._conn.execute(set_timeout, (f"{self._budget.milliseconds}ms",))
-
-    def _is_pending(self, step: Step) -> bool:
-        return self._conn.execute(_PENDING, (self._name(step),)).fetchone() == (True,)
 
     def _security(self) -> make.RowSecurity:
         rows = self._conn.execute(load("row_security"), {"table": self._table.oid}).fetchall()
@@ -410,7 +297,3 @@ class Executor:
 
     def _name(self, step: Step) -> str:
         return self._child(step).as_string(None)
-
-
-def void(_result: object) -> None:
-    """Forget a result."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -19,9 +20,17 @@ from typer.testing import CliRunner
 from tenantry_ops.cli.partitions import app
 from tenantry_partitions.archive import Archiver, Store, restore
 from tenantry_partitions.archive.manifest import Manifest
+from tenantry_partitions.budget import Budget
+from tenantry_partitions.encoding import Encoding, encode
 from tenantry_partitions.policies import set_policy
 from tenantry_partitions.rollover import roll_over
-from tenantry_schema.errors import AlreadyExists, ArchiveMismatch, InvalidConfig, RolloverFailed
+from tenantry_schema.errors import (
+    AlreadyExists,
+    ArchiveMismatch,
+    InvalidConfig,
+    LockNotGranted,
+    RolloverFailed,
+)
 
 ARCHIVED = daily(retention="5 days", at_end="archive")
 EVERYTHING = """
@@ -138,6 +147,39 @@ def test_a_row_that_is_longer_than_what_is_read_at_once(alone, address):
     with alone.session() as conn:
         restore(conn, Store.open(address), manifest, ARCHIVED, alone.budget)
     assert alone.run(content) == before
+
+
+@pytest.mark.parametrize("address", ["file"], indirect=True)
+def test_ids_by_time(alone, address):
+    """A table whose partitions are ranges of UUIDs: retired, archived and restored like others."""
+    policy = ARCHIVED.parse({**ARCHIVED.as_row(), "control": "id"})
+    start = alone.today() - timedelta(days=9)
+    first, last = (encode(start + timedelta(days=it), Encoding.UUID7) for it in (0, 1))
+    alone.run(
+        "CREATE TABLE ids (id uuid NOT NULL, body text) PARTITION BY RANGE (id)",
+        f"CREATE TABLE ids_p{start:%Y%m%d} PARTITION OF ids"
+        f" FOR VALUES FROM ('{first}') TO ('{last}')",
+        f"INSERT INTO ids VALUES ('{first}', 'old')",
+    )
+    assert roll(alone, address, ("public", "ids"), policy).error is None
+    assert alone.run("SELECT count(*) FROM ids") == [(0,)]
+    (manifest,) = Store.open(address).manifests()
+    with alone.session() as conn:
+        restore(conn, Store.open(address), manifest, policy, alone.budget)
+    assert alone.run("SELECT id::text, body FROM ids") == [(first, "old")]
+
+
+@pytest.mark.parametrize("address", ["file"], indirect=True)
+def test_a_restore_that_gets_no_lock(alone, address):
+    """Said by name after the budget is spent; nothing was restored."""
+    (old,) = alone.old_days(9)
+    assert roll(alone, address).error is None
+    (manifest,) = Store.open(address).manifests()
+    with psycopg.connect(alone.conninfo) as holder, alone.session() as conn:
+        holder.execute("LOCK TABLE events IN SHARE ROW EXCLUSIVE MODE")
+        with pytest.raises(LockNotGranted, match=f"pid {holder.info.backend_pid}"):
+            restore(conn, Store.open(address), manifest, ARCHIVED, Budget(total=0.5))
+    assert alone.run(f"SELECT to_regclass('{old}')") == [(None,)]
 
 
 @pytest.mark.parametrize("address", ["file"], indirect=True)

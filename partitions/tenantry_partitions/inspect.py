@@ -86,7 +86,7 @@ def _tried_again(
             time.sleep(pause)
             try:
                 return _inspected(conn, policies)
-            except errors.LockNotAvailable as again:
+            except errors.Error as again:
                 error = again
     return {target: _unseen(target, error) for target in policies}
 

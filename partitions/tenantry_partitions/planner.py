@@ -147,11 +147,11 @@ def _names(state: TableState) -> frozenset[str]:
 
 
 def _interrupted(state: TableState) -> Iterator[Step]:
-    default = state.default
-    for span in () if default is None else default.promoting:
-        assert default is not None
+    if state.default is None:
+        return
+    for span in state.default.promoting:
         reason = "a promotion was interrupted: its CHECK keeps rows of other times out"
-        yield Unguard(default.name, *span, reason)
+        yield Unguard(state.default.name, *span, reason)
 
 
 def _finalize(state: TableState) -> Iterator[Step]:

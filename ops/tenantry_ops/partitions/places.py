@@ -50,7 +50,7 @@ class Database:
 
     def policies(self, conn: psycopg.Connection[Any]) -> dict[Target, Policy]:
         """Return the policy of each table, on a connection to the database."""
-        named = {**self.below, **read_policies(conn), **self.above}
+        named = self.named(conn)
         wanted = {
             name: policy for name, policy in named.items() if not self.tables or name in self.tables
         }

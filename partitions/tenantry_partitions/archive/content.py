@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
@@ -28,6 +29,7 @@ ORDER BY attnum
 _CONTENT = """
 SELECT count(*), coalesce(sum(hashtextextended(it::text, 0)), 0)::text FROM {} AS it
 """
+_AT_ONCE = 16
 _LONGEST = "SELECT coalesce(max(octet_length(it::text)), 0) FROM {} AS it"
 
 
@@ -68,17 +70,17 @@ class Rows:
     def empty(self) -> bool:
         """Whether there is not one row."""
         if not self._rest:
-            self._rest = bytes(next(self._blocks, b""))
+            self._rest = self._some()
         return not self._rest
 
     def read(self, size: int = -1) -> bytes:
         """Return up to so many bytes; none at the end."""
         parts, held = [self._rest], len(self._rest)
         while held < size or size < 0:
-            block = next(self._blocks, None)
-            if block is None:
+            block = self._some()
+            if not block:
                 break
-            parts.append(bytes(block))
+            parts.append(block)
             held += len(block)
         data = b"".join(parts)
         if size < 0:
@@ -86,6 +88,10 @@ class Rows:
             return data
         self._rest = data[size:]
         return data[:size]
+
+    def _some(self) -> bytes:
+        # psycopg gives row by row: a loop over them would take as long as the server's work.
+        return b"".join(islice(self._blocks, _AT_ONCE))
 
     def close(self) -> None:
         """Note that nothing more is wanted."""

@@ -310,6 +310,7 @@ def through(address, monkeypatch):
         yield proxy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["rclone"], indirect=True)
 def test_a_slow_store(alone, address, through):
     """It is waited for as long as it goes on; every table has its next partition before."""

@@ -353,6 +353,7 @@ def test_a_locked_partition_is_isolated(alone):
         assert [it.error for it in roll_over(conn, targets, alone.budget)] == [None, None]
 
 
+@pytest.mark.slow
 def test_a_reader_that_never_ends_keeps_a_detach_pending(alone):
     """And nothing else: partitions are made, and what is half done is said and finished later."""
     (old,) = alone.old_days(9)
@@ -372,6 +373,7 @@ def test_a_reader_that_never_ends_keeps_a_detach_pending(alone):
     assert (after.error, [it.step.verb for it in after.outcomes]) == (None, ["finalize"])
 
 
+@pytest.mark.slow
 def test_work_is_not_taken_from_the_budget(alone):
     """A table whose archive took longer than the budget still waits for its next lock."""
     (old,) = alone.old_days(9)

@@ -133,7 +133,8 @@ def _watch(once: Callable[[], object], seconds: float) -> NoReturn:
         except InvalidInput:
             raise
         except (TenantryError, psycopg.Error) as error:
-            errors.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}")
+            said = f"[bold red]{type(error).__name__}[/]: {escape(str(error).strip())}"
+            errors.print(said, soft_wrap=True)
         threading.Event().wait(seconds)
 
 

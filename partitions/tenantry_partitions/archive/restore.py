@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from psycopg import sql
+from psycopg import errors, sql
 
 from tenantry_partitions.archive.archiver import rows_of, whole
 from tenantry_partitions.archive.content import content_of, copy_in, generated_in
@@ -13,9 +14,12 @@ from tenantry_partitions.executor import Executor
 from tenantry_partitions.inspect import inspect_one
 from tenantry_partitions.marker import Marker
 from tenantry_partitions.policy import AtEnd
-from tenantry_schema.errors import AlreadyExists, ArchiveMismatch
+from tenantry_partitions.steps import Guard, Unguard
+from tenantry_schema.errors import AlreadyExists, ArchiveMismatch, RolloverFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import psycopg
 
     from tenantry_partitions.archive.manifest import Manifest
@@ -38,7 +42,7 @@ def restore(  # noqa: PLR0913  what, whence and whither
 
     :param conn: a session of :func:`~tenantry_partitions.session.maintenance`
     :param schema: where its table lies now; None for where it lay
-    :raises AlreadyExists: when its name is taken, or a partition covers a part of its range
+    :raises AlreadyExists: when its name is taken, or a partition has or may have rows of its range
     :raises ArchiveMismatch: when what comes back is not what was archived
     :raises LockNotGranted: when the budget is spent
     """
@@ -60,8 +64,30 @@ def restore(  # noqa: PLR0913  what, whence and whither
 
     executor = Executor(conn, table, budget)
     # Fetched before the transaction begins, which may not be idle for long.
-    with whole(store, manifest) as file:
+    with whole(store, manifest) as file, _guarded(executor, table, manifest):
         executor.attach_filled(manifest.partition, (manifest.start, manifest.end), marker, fill)
+
+
+@contextmanager
+def _guarded(executor: Executor, table: Inspected, manifest: Manifest) -> Iterator[None]:
+    """Keep the attachment from scanning a default partition with rows under lock."""
+    default = table.state.default
+    if default is None or not default.filled:
+        yield
+        return
+    span = (manifest.start, manifest.end)
+    try:
+        executor.run(Guard(default.name, *span, "its rows would be scanned under lock"))
+        yield
+    except RolloverFailed as error:
+        if isinstance(error.__cause__, errors.CheckViolation):
+            raise AlreadyExists(
+                f"default partition {default.name} has rows of that time: move them first, "
+                "nothing was restored"
+            ) from error
+        raise
+    finally:
+        executor.run(Unguard(default.name, *span, "the restore has ended"))
 
 
 def _refuse_existing(table: Inspected, manifest: Manifest) -> None:

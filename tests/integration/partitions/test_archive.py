@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -167,6 +168,28 @@ def test_ids_by_time(alone, address):
     with alone.session() as conn:
         restore(conn, Store.open(address), manifest, policy, alone.budget)
     assert alone.run("SELECT id::text, body FROM ids") == [(first, "old")]
+
+
+@pytest.mark.parametrize("address", ["file"], indirect=True)
+@pytest.mark.parametrize(("behind", "refused"), [(20, False), (9, True)])
+def test_a_restore_beside_a_default_with_rows(alone, address, behind, refused):
+    """Its rows are not scanned under lock; what lies in the range already is not covered up."""
+    (old,) = alone.old_days(9)
+    assert roll(alone, address).error is None
+    alone.run(
+        "CREATE TABLE events_default PARTITION OF events DEFAULT",
+        f"INSERT INTO events VALUES (1, now() - interval '{behind} days', 'late')",
+    )
+    (manifest,) = Store.open(address).manifests()
+    said = []
+    with alone.session() as conn:
+        conn.execute("SET client_min_messages = debug1")
+        conn.add_notice_handler(lambda notice: said.append(notice.message_primary))
+        with pytest.raises(AlreadyExists) if refused else nullcontext():
+            restore(conn, Store.open(address), manifest, ARCHIVED, alone.budget)
+    assert (old in alone.partitions()) != refused
+    assert any('default partition "events_default" is implied' in it for it in said) != refused
+    assert alone.run("SELECT count(*) FROM pg_constraint WHERE conname ~ 'tenantry'") == [(0,)]
 
 
 @pytest.mark.parametrize("address", ["file"], indirect=True)

@@ -19,6 +19,7 @@ from tenantry.errors import (
     ReadInterrupted,
     ShardUnavailable,
     TenantryError,
+    UnknownActor,
     UnknownAgent,
     UnknownTenant,
 )
@@ -32,6 +33,8 @@ from tenantry.sqlstates import (
     is_interrupted,
     is_lost,
     is_read_only,
+    is_unknown_actor,
+    is_unknown_agent,
     is_unknown_tenant,
 )
 
@@ -158,19 +161,26 @@ class Call:
                 f"replica {self.replica} ended a read of {self.route.subject} "
                 f"({first_line(error)}): read again"
             )
-        return self._explain_primary(error)
+        return self._explain_refused(error) or self._explain_primary(error)
 
-    def _explain_primary(self, error: BaseException) -> Exception | None:
+    def _explain_refused(self, error: BaseException) -> Exception | None:
         if is_unknown_tenant(error):
             return UnknownTenant(
                 f"Postgres refused a row because {self.route.subject} does not live in bucket "
                 f"{self.route.placement.schema}: create the tenant first, or check the key"
             )
+        if is_unknown_agent(error):
+            return UnknownAgent(self._unknown("agent"))
+        if is_unknown_actor(error):
+            return UnknownActor(self._unknown("actor"))
         if self.operation is not None and is_done_before(error):
             return AlreadyDone(
                 f"operation {self.operation!r:.80} of {self.route.subject} was committed before: "
                 "nothing was repeated"
             )
+        return None
+
+    def _explain_primary(self, error: BaseException) -> Exception | None:
         if is_lost(error):
             return ShardUnavailable(
                 f"the connection to shard {self.route.placement.shard} was lost before COMMIT "
@@ -183,6 +193,12 @@ class Call:
                 "`tenantry doctor`"
             )
         return None
+
+    def _unknown(self, what: str) -> str:
+        return (
+            f"Postgres refused a row that names an {what} which {self.route.subject} does not "
+            f"have: check the id, or register the {what} first"
+        )
 
     def moved(self, of: Map) -> BucketMoved | None:
         """Compare the route with a newer map; return the error when its bucket has a new home."""

@@ -27,6 +27,9 @@ _READ_ONLY = "25006"
 
 #: The ending of the name of every foreign key to a tenant's own row.
 TENANT_FKEY = "_tenant_fkey"
+#: The shipped foreign keys to an agent, and to an actor.
+AGENT_FKEYS = frozenset({"actors_agent_fkey", "tasks_agent_fkey", "schedules_agent_fkey"})
+ACTOR_FKEYS = frozenset({"tasks_actor_fkey"})
 
 
 def database_error(error: BaseException) -> psycopg.Error | None:
@@ -57,10 +60,17 @@ def is_retryable(error: BaseException) -> bool:
 
 def is_unknown_tenant(error: BaseException) -> bool:
     """Say whether Postgres refused a row because its tenant does not live in this bucket."""
-    found = database_error(error)
-    if found is None or found.sqlstate != _FOREIGN_KEY_VIOLATION:
-        return False
-    return (found.diag.constraint_name or "").endswith(TENANT_FKEY)
+    return _broken_key(error).endswith(TENANT_FKEY)
+
+
+def is_unknown_agent(error: BaseException) -> bool:
+    """Say whether Postgres refused a shipped row because it names an agent that is not there."""
+    return _broken_key(error) in AGENT_FKEYS
+
+
+def is_unknown_actor(error: BaseException) -> bool:
+    """Say whether Postgres refused a shipped row because it names an actor that is not there."""
+    return _broken_key(error) in ACTOR_FKEYS
 
 
 def is_done_before(error: BaseException) -> bool:
@@ -97,3 +107,11 @@ def is_lost(error: BaseException) -> bool:
 def first_line(error: BaseException) -> str:
     """Return the first line of what the database said."""
     return (str(database_error(error) or error).splitlines() or [type(error).__name__])[0]
+
+
+def _broken_key(error: BaseException) -> str:
+    """Return the name of the foreign key that refused a row, or nothing."""
+    found = database_error(error)
+    if found is None or found.sqlstate != _FOREIGN_KEY_VIOLATION:
+        return ""
+    return found.diag.constraint_name or ""

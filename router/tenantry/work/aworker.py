@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import time
 from typing import TYPE_CHECKING, Any
 
 from tenantry.work.core import WorkerCore, WorkerOptions
@@ -48,7 +47,8 @@ class AsyncWorker:
         self._handlers = dict(handlers)
         self._core = WorkerCore(WorkerOptions(**options))
         self._wake = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
         self._running: dict[asyncio.Task[None], Job] = {}
 
     @property
@@ -61,7 +61,7 @@ class AsyncWorker:
 
         From another thread: ``loop.call_soon_threadsafe(worker.stop)``.
         """
-        self._stopping = True
+        self._stopping.set()
         self._wake.set()
 
     async def run(self, *, signals: bool = True) -> None:
@@ -77,42 +77,38 @@ class AsyncWorker:
             self._core.options.redis,
             lambda message: _call(loop, self._hear, message),
         )
-        heart = asyncio.create_task(self._heartbeat())
+        beside = [asyncio.create_task(it) for it in (self._look_around(), self._heartbeat())]
+        for task in beside:
+            # The worker cannot go on without them.
+            task.add_done_callback(lambda _: self.stop())
         ears.open()
         try:
             await self._claim_until_stopped()
         finally:
-            self._stopping = True
+            self.stop()
             await asyncio.to_thread(ears.close)
             await self._drain()
-            heart.cancel()
-            await asyncio.gather(heart, return_exceptions=True)
+            self._ended.set()
             for number in caught:
                 loop.remove_signal_handler(number)
+            await asyncio.gather(*beside)
 
     async def _claim_until_stopped(self) -> None:
-        look_at = 0.0
-        while not self._stopping:
+        while not self._stopping.is_set():
             self._wake.clear()
             free = self._core.options.concurrency - len(self._core.held)
             jobs = await aperform(self._router, self._core.next_jobs(free)) if free > 0 else []
             for job in jobs:
                 self._running[asyncio.create_task(self._work(job))] = job
-            if jobs:
-                continue
-            if time.monotonic() >= look_at:
-                await aperform(self._router, self._core.look())
-                look_at = time.monotonic() + self._core.options.poll
-                if free > 0 and self._core.ring:
-                    continue
-            await self._wait(look_at)
-
-    async def _wait(self, until: float) -> None:
-        try:
-            async with asyncio.timeout(max(0.0, until - time.monotonic())):
+            if not jobs:
                 await self._wake.wait()
-        except TimeoutError:
-            return
+
+    async def _look_around(self) -> None:
+        """Find out who has work, also while there is some: a long backlog hides nobody."""
+        while not self._stopping.is_set():
+            await aperform(self._router, self._core.look())
+            self._wake.set()
+            await _wait(self._stopping, self._core.options.poll)
 
     async def _work(self, job: Job) -> None:
         try:
@@ -138,8 +134,7 @@ class AsyncWorker:
             return self._core.failed(job, error)
 
     async def _heartbeat(self) -> None:
-        while True:
-            await asyncio.sleep(self._core.options.lease / 3)
+        while not await _wait(self._ended, self._core.options.lease / 3):
             self._cancel(await aperform(self._router, self._core.renew()))
 
     async def _drain(self) -> None:
@@ -168,6 +163,15 @@ class AsyncWorker:
             # Only the main thread's loop can be told of signals.
             return ()
         return _SIGNALS
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event for so long at most; say whether it came."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
 
 
 def _call(loop: asyncio.AbstractEventLoop, hear: Callable[[str], None], message: str) -> None:

@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -89,8 +90,8 @@ class WorkerOptions:
             checks.uuid("tenants", tenant)
         checks.whole("concurrency", self.concurrency, least=1, most=claims.LARGEST_BATCH)
         checks.lease(self.lease)
-        for name in ("poll", "drain"):
-            checks.span(name, getattr(self, name))
+        checks.span("poll", self.poll, least=timedelta(milliseconds=10))
+        checks.span("drain", self.drain)
         checks.text("name", self.name, most=200)
 
 

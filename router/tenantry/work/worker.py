@@ -7,6 +7,7 @@ import queue
 import signal
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tenantry.work.core import WorkerCore, WorkerOptions
@@ -45,9 +46,13 @@ class Worker:
         self._router = router
         self._handlers = dict(handlers)
         self._core = WorkerCore(WorkerOptions(**options))
-        self._wake = threading.Event()
+        # What a signal's handler does must be allowed anywhere in this thread: an assignment, and
+        # the put of a SimpleQueue, which is reentrant. Events are not.
+        self._asked_to_stop = False
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._ended = threading.Event()
+        self._broken: list[Exception] = []
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
 
     @property
@@ -57,8 +62,8 @@ class Worker:
 
     def stop(self) -> None:
         """Claim no more, let running tasks end, and return from :meth:`run`; from any thread."""
-        self._stopping.set()
-        self._wake.set()
+        self._asked_to_stop = True
+        self._wakes.put(None)
 
     def run(self, *, signals: bool = True) -> None:
         """Work until :meth:`stop`, SIGTERM or SIGINT.
@@ -68,35 +73,39 @@ class Worker:
         before = list(self._catch(signals))
         ears = Ears(self._addresses(), self._core.options.redis, self._hear)
         threads = [threading.Thread(target=self._work, daemon=True) for _ in self._slots()]
-        threads.append(threading.Thread(target=self._heartbeat, daemon=True))
+        beside = [self._beside(it) for it in (self._look_around, self._heartbeat)]
         ears.open()
         try:
-            for thread in threads:
+            for thread in threads + beside:
                 thread.start()
             self._claim_until_stopped()
         finally:
             self._stopping.set()
             ears.close()
             self._drain()
+            for thread in beside:
+                thread.join()
             for number, handler in before:
                 signal.signal(number, handler)
+        if self._broken:
+            raise self._broken[0]
 
     def _claim_until_stopped(self) -> None:
-        look_at = 0.0
-        while not self._stopping.is_set():
-            self._wake.clear()
+        while not self._asked_to_stop:
+            self._settle()
             free = self._core.options.concurrency - len(self._core.held)
             jobs = perform(self._router, self._core.next_jobs(free)) if free > 0 else []
             for job in jobs:
                 self._jobs.put(job)
-            if jobs:
-                continue
-            if time.monotonic() >= look_at:
-                perform(self._router, self._core.look())
-                look_at = time.monotonic() + self._core.options.poll
-                if free > 0 and self._core.ring:
-                    continue
-            self._wake.wait(max(0.0, look_at - time.monotonic()))
+            if not jobs:
+                self._wait(None)
+
+    def _look_around(self) -> None:
+        """Find out who has work, also while there is some: a long backlog hides nobody."""
+        while not self._stopping.is_set():
+            perform(self._router, self._core.look())
+            self._wakes.put(None)
+            self._stopping.wait(self._core.options.poll)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -105,7 +114,7 @@ class Worker:
             except Exception:
                 logger.exception("task %s is left to its lease", job.claim.id)
             self._core.drop(job)
-            self._wake.set()
+            self._wakes.put(None)
 
     def _ending(self, job: Job) -> WorkFactory[Any]:
         handler = self._handlers.get(job.claim.kind)
@@ -124,17 +133,38 @@ class Worker:
         """Wait for what runs, and give back what does not end: its threads end with the process."""
         until = time.monotonic() + self._core.options.drain
         while self._core.held and time.monotonic() < until:
-            self._wake.clear()
+            self._settle()
             if self._core.held:
-                self._wake.wait(until - time.monotonic())
+                self._wait(max(0.0, until - time.monotonic()))
         self._ended.set()
         for _ in self._slots():
             self._jobs.put(None)
         perform(self._router, self._core.release())
 
+    def _beside(self, target: Callable[[], None]) -> threading.Thread:
+        """Make a thread without which the worker cannot go on: it stops when that one fails."""
+
+        def guarded() -> None:
+            try:
+                target()
+            except Exception as error:
+                self._broken.append(error)
+                self.stop()
+
+        return threading.Thread(target=guarded, daemon=True)
+
     def _hear(self, message: str) -> None:
         if self._core.heard(message):
-            self._wake.set()
+            self._wakes.put(None)
+
+    def _settle(self) -> None:
+        """Forget what woke the worker: it looks at everything now."""
+        while not self._wakes.empty():
+            self._wakes.get()
+
+    def _wait(self, seconds: float | None) -> None:
+        with suppress(queue.Empty):
+            self._wakes.get(timeout=seconds)
 
     def _addresses(self) -> list[str]:
         shards = self._router.map.shards.values() if self._core.options.listen else ()

@@ -48,7 +48,13 @@ VALUES (
 ON CONFLICT DO NOTHING
 RETURNING {_COLUMNS}
 """
-_NAMED = f"SELECT {_COLUMNS} FROM schedules WHERE tenant_id = %(tenant)s AND name = %(name)s"
+_NAMED = f"""
+SELECT payload = %(payload)s::jsonb AND retry = %(retry)s::jsonb, {_COLUMNS}
+FROM schedules
+WHERE tenant_id = %(tenant)s AND name = %(name)s
+"""
+#: What a schedule of the same name must agree in, beside its documents.
+_AGREED = ("cron", "every", "time_zone", "misfire", "grace", "kind", "queue", "priority", "agent")
 _GET = f"SELECT {_COLUMNS} FROM schedules WHERE tenant_id = %(tenant)s AND id = %(schedule)s"
 _LIST = f"""
 SELECT {_COLUMNS} FROM schedules
@@ -145,7 +151,7 @@ def create(
     grace: float | timedelta = 60.0,
     starts: datetime | None = None,
 ) -> WorkFactory[Schedule]:
-    """Create a schedule; creating it again under the same name and rhythm gives what is stored.
+    """Create a schedule; creating it again with the same arguments gives what is stored.
 
     :param task: what each fire makes: its kind, queue, priority, agent, retry, and its payload, to
         which each fire adds the name of the ``schedule`` and the moment of the ``fire``
@@ -154,7 +160,7 @@ def create(
     :param misfire: for what was missed by more than ``grace``: ``skip``, ``once`` or ``all``
     :param starts: the first moment of an interval; no fire is before it. Default now
     :raises InvalidSchedule: for an expression, an interval or a zone that cannot be used
-    :raises AlreadyExists: when the name belongs to another rhythm or task
+    :raises AlreadyExists: when the name belongs to a schedule that differs in more than ``starts``
     """
     rhythm = Rhythm(cron, None if every is None else _interval(every), time_zone)
     params = {
@@ -267,12 +273,14 @@ def _create(params: dict[str, Any], rhythm: Rhythm, starts: datetime | None) -> 
     if rows:
         return Schedule(*rows[0])
     rows = yield Query(_NAMED, params)
-    found = Schedule(*rows[0])
-    wanted = (params["cron"], params["every"], params["time_zone"], params["kind"])
-    if (found.cron, found.every, found.time_zone, found.kind) != wanted:
+    same_documents, *stored = rows[0]
+    found = Schedule(*stored)
+    other = [name for name in _AGREED if getattr(found, name) != params[name]]
+    if other or not same_documents:
+        what = ", ".join(other) or "payload or retry"
         raise AlreadyExists(
-            f"schedule {found.name!r} is there already with another rhythm or task: remove it "
-            "first, or give another name"
+            f"schedule {found.name!r} is there already with another {what}: remove it first, or "
+            "give another name"
         )
     return found
 

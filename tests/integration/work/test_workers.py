@@ -11,7 +11,9 @@ import threading
 import time
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from typing import NamedTuple
 
+import psycopg
 import pytest
 import redis as redis_client
 from fix_router import make_tenant
@@ -22,6 +24,8 @@ from tenantry import (
     Effects,
     InvalidInput,
     Query,
+    Router,
+    RouterClosed,
     Worker,
     schedules,
     tasks,
@@ -296,6 +300,75 @@ def test_a_small_tenant_is_not_starved(laid_out, router, tenant, other):
     assert len(order) < 120
 
 
+def test_a_backlog_hides_nobody(router, tenant, other):
+    """Who comes while a worker is busy, and is not heard of, is found by its looks all the same."""
+    big = [tasks.NewTask("k", {"of": "big"}) for _ in range(3000)]
+    router.run(tasks.submit(tenant, big), tenant=tenant)
+    busy, found = threading.Event(), threading.Event()
+
+    def note(job):
+        (busy if job.payload["of"] == "big" else found).set()
+
+    with working(router, {"k": note}, tenants=[tenant, other], concurrency=2):
+        assert busy.wait(30)
+        submit(router, other, tasks.NewTask("k", {"of": "small"}))
+        assert found.wait(30)
+        with router.connection(tenant=tenant) as conn:
+            query = "SELECT count(*) FROM tasks WHERE tenant_id = %s AND state = 'ready'"
+            assert conn.execute(query, (tenant,)).fetchone()[0] > 100
+
+
+def test_a_worker_stops_loudly_when_its_router_is_closed(laid_out):
+    """It neither hangs, nor goes on without looking around."""
+    with Router(laid_out.catalog_conninfo()) as own:
+        worker = Worker(own, {}, poll=0.05, listen=False)
+        raised = []
+
+        def work():
+            try:
+                worker.run()
+            except RouterClosed as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+    thread.join(30)
+    assert len(raised) == 1
+
+
+async def test_an_async_worker_stops_loudly_when_its_router_is_closed(laid_out):
+    """As the other colour does."""
+    async with AsyncRouter(laid_out.catalog_conninfo()) as own:
+        worker = AsyncWorker(own, {}, poll=0.05, listen=False)
+        running = asyncio.create_task(worker.run(signals=False))
+        await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        with pytest.raises(RouterClosed):
+            await running
+
+
+def test_a_clock_that_jumps_changes_nothing(router, tenant, monkeypatch):
+    """Hours forward and back on the worker's machine, in the middle of a task."""
+    task, after = tasks.NewTask("long"), tasks.NewTask("long")
+    submit(router, tenant, task, after, edges=[tasks.Edge(after.id, task.id)])
+    real = {"time": time.time, "time_ns": time.time_ns}
+    lost = []
+
+    def long(job):
+        for hours in (3, -5, 0):
+            monkeypatch.setattr(time, "time", lambda hours=hours: real["time"]() + hours * 3600)
+            shift = hours * 3600 * 10**9
+            monkeypatch.setattr(time, "time_ns", lambda shift=shift: real["time_ns"]() + shift)
+            time.sleep(0.3)
+            lost.append(job.lost)
+
+    with working(router, {"long": long}, tenants=[tenant], lease=0.6):
+        until(lambda: state(router, tenant, after) == "done")
+    assert lost == [False] * 6
+    found = [router.run(tasks.get(tenant, it.id), tenant=tenant) for it in (task, after)]
+    assert [(it.attempt, it.crashes) for it in found] == [(1, 0)] * 2
+
+
 def test_a_schedule_runs_by_workers_alone(router, tenant):
     """Whoever works also fires what is due."""
     plan = schedules.create(
@@ -311,26 +384,39 @@ def test_listening_workers_wake_at_once(router, tenant):
     """Long before the next look at the shards."""
     ran = threading.Event()
     with working(router, {"k": lambda _: ran.set()}, tenants=[tenant], listen=True, poll=600):
-        until(lambda: listeners(router) >= 2)
+        until(lambda: len(listeners(router)) >= 2)
         submit(router, tenant, tasks.NewTask("k"))
         assert ran.wait(30)
 
 
-def listeners(router):
-    shards = [router.direct(shard) for shard in router.map.shards.values()]
-    import psycopg
+def test_a_worker_that_hears_nothing_looks(router, tenant):
+    """Its listening connections are ended while it waits: it polls, and listens again."""
+    ran = threading.Event()
+    with working(router, {"k": lambda _: ran.set()}, tenants=[tenant], listen=True, poll=0.2):
+        until(lambda: len(listeners(router)) >= 2)
+        before = listeners(router, end=True)
+        router.run(tasks.submit(tenant, [tasks.NewTask("k")], wake=False), tenant=tenant)
+        assert ran.wait(30)
+        until(lambda: len(listeners(router) - before) >= 2)
 
-    count = 0
-    for conninfo in shards:
-        with psycopg.connect(conninfo) as conn:
-            count += conn.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN tenantry_tasks'"
-            ).fetchone()[0]
-    return count
+
+def listeners(router, *, end=False):
+    """Return the sessions that listen, by their processes; end them where that is wanted."""
+    found = set()
+    for shard in router.map.shards.values():
+        with psycopg.connect(router.direct(shard)) as conn:
+            rows = conn.execute(
+                "SELECT pid FROM pg_stat_activity WHERE query = 'LISTEN tenantry_tasks'"
+            ).fetchall()
+            pids = [pid for (pid,) in rows]
+            if end:
+                conn.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", (pids,))
+            found |= {(shard.name, pid) for pid in pids}
+    return found
 
 
 @pytest.fixture
-def redis_url(tmp_path):
+def own_redis(tmp_path):
     """A Redis of its own."""
     program = shutil.which("redis-server")
     if program is None:
@@ -343,9 +429,16 @@ def redis_url(tmp_path):
         try:
             url = f"redis://127.0.0.1:{port}"
             until(lambda: answers(url))
-            yield url
+            yield Told(url, child)
         finally:
             child.kill()
+
+
+class Told(NamedTuple):
+    """A Redis and its process."""
+
+    url: str
+    child: subprocess.Popen
 
 
 def answers(url):
@@ -356,12 +449,12 @@ def answers(url):
         return False
 
 
-def test_workers_wake_by_redis(router, tenant, redis_url):
+def test_workers_wake_by_redis(router, tenant, own_redis):
     """What is published wakes; nonsense on the channel does not hurt."""
     ran = threading.Event()
-    options = {"tenants": [tenant], "redis": redis_url, "poll": 600}
+    options = {"tenants": [tenant], "redis": own_redis.url, "poll": 600}
     with (
-        redis_client.Redis.from_url(redis_url) as client,
+        redis_client.Redis.from_url(own_redis.url) as client,
         working(router, {"k": lambda _: ran.set()}, **options),
     ):
         channel, message = tasks.announcement(tenant)
@@ -369,6 +462,20 @@ def test_workers_wake_by_redis(router, tenant, redis_url):
         client.publish(channel, "nonsense")
         router.run(tasks.submit(tenant, [tasks.NewTask("k")], wake=False), tenant=tenant)
         client.publish(channel, message)
+        assert ran.wait(30)
+
+
+def test_a_worker_works_when_redis_is_gone(router, tenant, own_redis):
+    """Killed while the worker listens to it: polling finds the task."""
+    ran = threading.Event()
+    options = {"tenants": [tenant], "redis": own_redis.url, "poll": 0.2}
+    with working(router, {"k": lambda _: ran.set()}, **options):
+        with redis_client.Redis.from_url(own_redis.url) as client:
+            channel, _ = tasks.announcement(tenant)
+            until(lambda: client.pubsub_numsub(channel)[0][1] == 1)
+        own_redis.child.kill()
+        own_redis.child.wait()
+        submit(router, tenant, tasks.NewTask("k"))
         assert ran.wait(30)
 
 
@@ -383,6 +490,7 @@ def test_workers_wake_by_redis(router, tenant, redis_url):
         {"lease": 0},
         {"lease": -1},
         {"poll": -1},
+        {"poll": 0},
         {"drain": float("nan")},
         {"name": ""},
     ],

@@ -1,0 +1,110 @@
+"""Workers as processes: what SIGTERM lets end and gives back, and what SIGKILL leaves to others."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tenantry import history, tasks
+from tenantry_ops.demo.proof import prove
+
+CHILD = Path(__file__).with_name("child.py")
+
+
+@contextmanager
+def worker(fleet, tenant, *, colour="sync", seconds=0.3, **options):
+    """A process that works until it is told to end."""
+    told = {
+        "catalog": fleet.catalog_conninfo(),
+        "tenant": str(tenant),
+        "colour": colour,
+        "seconds": seconds,
+        "options": options,
+    }
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, str(CHILD)], stdin=pipe, stdout=pipe, text=True
+    ) as child:
+        try:
+            child.stdin.write(json.dumps(told) + "\n")
+            child.stdin.flush()
+            yield child
+        finally:
+            child.kill()
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_sigterm_drains(laid_out, router, tenant, colour):
+    """What ends in time is done, the rest is ready again with all its attempts, none is claimed."""
+    quick, stuck, later = (tasks.NewTask(it) for it in ("quick", "stuck", "quick"))
+    router.run(tasks.submit(tenant, [quick, stuck]), tenant=tenant)
+    with worker(laid_out, tenant, colour=colour, drain=1.0, concurrency=2) as child:
+        began = {child.stdout.readline().split()[1] for _ in range(2)}
+        child.send_signal(signal.SIGTERM)
+        router.run(tasks.submit(tenant, [later]), tenant=tenant)
+        assert child.stdout.readline() == "ended\n"
+        assert child.wait(30) == 0
+    assert began == {str(quick.id), str(stuck.id)}
+    found = [router.run(tasks.get(tenant, it.id), tenant=tenant) for it in (quick, stuck, later)]
+    assert [it.state for it in found] == ["done", "ready", "ready"]
+    assert [(it.attempt, it.owner) for it in found[1:]] == [(0, None)] * 2
+
+
+def left(router, tenant):
+    with router.connection(tenant=tenant) as conn:
+        query = "SELECT count(*) FROM tasks WHERE tenant_id = %s AND state <> 'done'"
+        return conn.execute(query, (tenant,)).fetchone()[0]
+
+
+def told(router, tenant):
+    span = {it: datetime.now(UTC) + timedelta(hours=h) for it, h in (("since", -1), ("until", 1))}
+    found, after = [], None
+    while page := router.run(history.transitions(tenant, after=after, **span), tenant=tenant):
+        found += page
+        after = page[-1]
+    return found
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_lose_nothing(laid_out, router, tenant):
+    """SIGKILL to one of three processes every moment, half of them async: judged by history."""
+    rows = [[tasks.NewTask("quick") for _ in range(6)] for _ in range(15)]
+    edges = [tasks.Edge(two.id, one.id) for row in rows for one, two in pairwise(row)]
+    graph = [task for row in rows for task in row]
+    router.run(tasks.submit(tenant, graph, edges), tenant=tenant)
+    chance, killed = random.Random(4), 0
+    with ExitStack() as stack:
+
+        def start():
+            colour = chance.choice(["sync", "async"])
+            options = {"colour": colour, "seconds": 0.05, "lease": 1.0, "concurrency": 3}
+            return stack.enter_context(worker(laid_out, tenant, **options))
+
+        running = [start() for _ in range(3)]
+        end = time.monotonic() + 90
+        while left(router, tenant):
+            assert time.monotonic() < end
+            if killed == 4:
+                time.sleep(0.05)
+                continue
+            victim = running.pop(0)
+            # Whoever has begun something holds claims.
+            assert victim.stdout.readline().startswith("began ")
+            victim.kill()
+            killed += 1
+            running.append(start())
+    proof = prove(told(router, tenant), [(it.task, it.needs) for it in edges])
+    assert proof.faults == []
+    assert proof.done == proof.tasks == len(graph)
+    assert killed == 4
+    assert proof.taken_over >= killed

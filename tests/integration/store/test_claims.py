@@ -109,6 +109,57 @@ def test_a_task_that_kills_its_workers_is_given_up(router, run, tenant, submit):
     assert "3 leases ran out" in found.error
 
 
+def test_a_lease_that_ran_out_gave_up_its_place_within_a_limit(router, run, tenant, submit):
+    """Somebody else took the place, so it cannot be renewed; it may still be finished."""
+    submit(1, queue="a")
+    submit(2, queue="b")
+    run(tasks.limit(tenant, 1))
+    (late,) = run(tasks.claim(tenant, "w", queue="a"))
+    assert run(tasks.claim(tenant, "x", queue="b")) == []
+    expire(router, tenant)
+    (_,) = run(tasks.claim(tenant, "x", queue="b", most=2))
+    assert run(tasks.renew([late])) == {late.id}
+    assert run(tasks.claim(tenant, "y", queue="a")) == []
+    run(tasks.finish(late, {"all": "the same"}))
+
+
+def test_limits_hold_whoever_claims(router, run, tenant):
+    """Eight workers on two queues, a limit on one and on both: counted in history, at any time."""
+    queues = {"a": 2, "*": 3}
+    graph = [tasks.NewTask("k", queue=it) for it in "ab" for _ in range(40)]
+    run(tasks.submit(tenant, graph))
+    for queue, most in queues.items():
+        run(tasks.limit(tenant, most, queue=queue))
+    left = threading.Semaphore(len(graph))
+    finished = Counter()
+
+    def work(name, queue):
+        while left._value:
+            for claim in run(tasks.claim(tenant, name, queue=queue, most=2)):
+                run(tasks.finish(claim))
+                finished[claim.id] += 1
+                left.acquire()
+
+    threads = [threading.Thread(target=work, args=(f"w{it}", "ab"[it % 2])) for it in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(finished.values()) == {1}
+    with router.connection(tenant=tenant) as conn:
+        rows = conn.execute(
+            "SELECT queue, to_state = 'running' FROM transitions JOIN tasks USING (tenant_id) "
+            "WHERE tenant_id = %s AND tasks.id = task_id AND 'running' IN (from_state, to_state) "
+            "ORDER BY at, to_state = 'running'",
+            (tenant,),
+        ).fetchall()
+    running, most = Counter(), Counter()
+    for queue, begins in rows:
+        running.update({queue: 1 if begins else -1, "*": 1 if begins else -1})
+        most |= running
+    assert (most["a"], most["*"]) == (2, 3)
+
+
 def test_giving_back_counts_no_attempt(run, tenant, submit):
     """A worker that drains leaves no trace but in history."""
     submit(3)

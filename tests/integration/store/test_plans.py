@@ -84,7 +84,7 @@ def explain(conn, query, *, generic):
     conn.execute(b"PREPARE asked AS " + converted.query)
     given = sql.SQL(", ").join(sql.Literal(it) for it in values)
     call = sql.SQL("EXECUTE asked ({})" if values else "EXECUTE asked").format(given)
-    row = conn.execute(sql.SQL("EXPLAIN (FORMAT JSON) {}").format(call)).fetchone()
+    row = conn.execute(sql.SQL("EXPLAIN (VERBOSE, FORMAT JSON) {}").format(call)).fetchone()
     conn.execute("DEALLOCATE asked")
     return row[0][0]["Plan"]
 
@@ -116,7 +116,7 @@ def check(plans, schema):
             if kind == "Seq Scan":
                 assert not table.startswith(TABLES), node
             if table:
-                assert node.get("Schema", schema) == schema
+                assert node["Schema"] == schema, node
             if kind in {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}:
                 found = node.get("Index Cond", "")
                 assert "tenant_id" in found, node
@@ -158,12 +158,25 @@ def test_hot_statements_go_through_their_indexes(full, router, tenant):
         run(tasks.get(tenant, claim.id))
         run(tasks.cancel(tenant, [claim.id]))
         run(tasks.requeue(tenant, [claim.id]))
-        run(schedules.create(tenant, name="s", task=tasks.NewTask("k"), every=60))
+        assert not run(tasks.submit(tenant, [tasks.NewTask("k", key="a")])).created
+        run(tasks.submit(tenant, [tasks.NewTask("k", queue="b")]))
+        run(tasks.limit(tenant, 3))
+        (claim,) = run(tasks.claim(tenant, "w", queue="b"))
+        run(tasks.renew([claim]))
+        run(tasks.release([claim]))
+        (claim,) = run(tasks.claim(tenant, "w", queue="b"))
+        run(tasks.fail(claim, "x", retry=False))
+        run(tasks.limit(tenant, None))
+        made = run(schedules.create(tenant, name="s", task=tasks.NewTask("k"), every=60))
         run(schedules.fire_due(tenant))
+        run(schedules.page(tenant))
+        for statement in (schedules.pause, schedules.resume, schedules.remove):
+            run(statement(tenant, made.id))
         run(history.transitions(tenant, **span))
         run(history.of_task(tenant, claim.id, **span))
         run(history.log(tenant, [history.NewLog("m")]))
         run(history.logs(tenant, **span))
+        run(history.logs(tenant, task=claim.id, **span))
         conn.rollback()
     check(plans, schema)
 
@@ -173,14 +186,20 @@ def test_history_looks_into_the_partitions_of_its_range_only(full, router, tenan
     conninfo, _ = full
     now = datetime.now(UTC)
     span = {"since": now - timedelta(minutes=1), "until": now}
-    plans = []
     with psycopg.connect(conninfo, autocommit=True) as conn:
-        conn.execute(router._route(tenant, None).prelude)
-        drive(conn, history.of_task(tenant, uuid4(), **span)(), plans)
-        conn.rollback()
-    touched = {node["Relation Name"] for node in nodes(plans[0]) if "Relation Name" in node}
-    assert 1 <= len(touched) <= 2
-    assert all(name.startswith("transitions_p") for name in touched)
+        for table, factory in (
+            ("transitions", history.of_task(tenant, uuid4(), **span)),
+            ("transitions", history.transitions(tenant, **span)),
+            ("logs", history.logs(tenant, **span)),
+            ("logs", history.logs(tenant, task=uuid4(), **span)),
+        ):
+            plans = []
+            conn.execute(router._route(tenant, None).prelude)
+            drive(conn, factory(), plans)
+            conn.rollback()
+            touched = {it["Relation Name"] for it in nodes(plans[0]) if "Relation Name" in it}
+            assert 1 <= len(touched) <= 2
+            assert all(name.startswith(f"{table}_p") for name in touched)
 
 
 def test_a_sweep_goes_from_tenant_to_tenant(full):
@@ -189,11 +208,12 @@ def test_a_sweep_goes_from_tenant_to_tenant(full):
     (query,) = due([schema], ["default"])
     with psycopg.connect(conninfo, autocommit=True) as conn:
         conn.execute(sweep_prelude())
-        text = sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ") + query.text
+        text = sql.SQL("EXPLAIN (ANALYZE, BUFFERS, VERBOSE, FORMAT JSON) ") + query.text
         plan = conn.execute(text, query.params).fetchone()[0][0]["Plan"]
         conn.rollback()
     indexes = {node["Index Name"] for node in nodes(plan) if "Index Name" in node}
     assert {"tasks_ready_idx", "tasks_lease_idx", "schedules_due_idx"} <= indexes
+    assert {node["Schema"] for node in nodes(plan) if "Schema" in node} == {schema}
     assert not [node for node in nodes(plan) if node["Node Type"] == "Seq Scan"]
     # Other tests may have left tasks of other tenants in this bucket.
     steps = sum(it["Actual Rows"] for it in nodes(plan) if it["Node Type"] == "Recursive Union")

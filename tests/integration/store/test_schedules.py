@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -87,6 +88,69 @@ def test_many_schedulers_make_each_fire_once(router, run, tenant):
     assert counted == (len(moments), len(moments))
 
 
+class Crash(Exception):
+    """The scheduler ended here."""
+
+
+def mortal(factory, dies_at):
+    """Let a work die before its n-th statement, or before COMMIT where it has no more."""
+
+    def work():
+        inner = factory()
+        query = next(inner)
+        for _ in range(dies_at):
+            rows = yield query
+            try:
+                query = inner.send(rows)
+            except StopIteration:
+                break
+        raise Crash
+
+    return work
+
+
+@pytest.mark.parametrize("dies_at", range(4))
+def test_a_scheduler_that_dies_has_made_nothing(router, run, tenant, dies_at):
+    """Before each of its statements, and before COMMIT: the next one makes every task."""
+    options = {"misfire": "all", "starts": datetime.now(UTC) - timedelta(seconds=95)}
+    run(schedules.create(tenant, name="s", task=tasks.NewTask("k"), every=10, **options))
+    with pytest.raises(Crash):
+        run(mortal(schedules.fire_due(tenant), dies_at))
+    assert run(tasks.claim(tenant, "w")) == []
+    assert len(run(schedules.fire_due(tenant))) == 10
+
+
+def test_many_schedulers_that_crash_leave_no_moment_out(router, run, tenant):
+    """Six at once, each of which dies at any statement every other time: each moment, once."""
+    begin = datetime.now(UTC) - timedelta(seconds=900)
+    options = {"every": 2, "misfire": "all", "starts": begin}
+    made = run(schedules.create(tenant, name="s", task=tasks.NewTask("k"), **options))
+    chance, fired = random.Random(11), []
+
+    def scheduler():
+        for _ in range(16):
+            factory = schedules.fire_due(tenant)
+            if chance.random() < 0.5:
+                with pytest.raises(Crash):
+                    run(mortal(factory, chance.randrange(4)))
+            else:
+                fired.extend(run(factory))
+
+    threads = [threading.Thread(target=scheduler) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    fired += run(schedules.fire_due(tenant))
+    moments = sorted(it.moment for it in fired)
+    assert len(moments) >= 450
+    assert moments == [begin + timedelta(seconds=2) * it for it in range(len(moments))]
+    with router.connection(tenant=tenant) as conn:
+        query = "SELECT count(*) FROM tasks WHERE tenant_id = %s"
+        assert conn.execute(query, (tenant,)).fetchone() == (len(moments),)
+    assert run(schedules.get(tenant, made.id)).fires == len(moments)
+
+
 def test_a_schedule_that_was_set_back_makes_no_task_twice(router, run, tenant):
     """The task's key names the schedule and the moment."""
     run(schedules.create(tenant, name="s", task=tasks.NewTask("k"), every=60))
@@ -122,8 +186,17 @@ def test_creating_again_is_a_repetition_or_a_conflict(run, tenant):
     assert run(create) == first
     again = schedules.create(tenant, name="s", task=tasks.NewTask("k"), cron="0 3 * * *")
     assert run(again).id == first.id
-    with pytest.raises(AlreadyExists):
-        run(schedules.create(tenant, name="s", task=tasks.NewTask("k"), cron="0 4 * * *"))
+    same = {"task": tasks.NewTask("k"), "cron": "0 3 * * *"}
+    for other, named in (
+        ({"cron": "0 4 * * *"}, "cron"),
+        ({"time_zone": "Europe/Vienna"}, "time_zone"),
+        ({"misfire": "all"}, "misfire"),
+        ({"task": tasks.NewTask("k", {"of": "sales"})}, "payload"),
+        ({"task": tasks.NewTask("k", retry=tasks.Retry(attempts=9))}, "retry"),
+        ({"task": tasks.NewTask("k", queue="q", priority=1)}, "queue, priority"),
+    ):
+        with pytest.raises(AlreadyExists, match=f"another.*{named}"):
+            run(schedules.create(tenant, name="s", **{**same, **other}))
 
 
 @pytest.mark.parametrize(

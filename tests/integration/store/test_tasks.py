@@ -10,7 +10,18 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tenantry import InvalidInput, KeysConflict, LeaseLost, UnknownTask, history, tasks
+from tenantry import (
+    InvalidInput,
+    KeysConflict,
+    LeaseLost,
+    UnknownActor,
+    UnknownAgent,
+    UnknownTask,
+    actors,
+    history,
+    schedules,
+    tasks,
+)
 from tenantry.errors import AlreadyExists
 from tenantry_schema.states import TRANSITIONS
 
@@ -299,6 +310,39 @@ def test_postgres_refuses_what_the_door_would(router, tenant):
                 f"VALUES (%s, gen_random_uuid(), 'k', {values})",
                 (tenant,),
             )
+
+
+def test_who_is_not_there_is_named(run, tenant):
+    """Postgres refuses tasks, actors and schedules of agents and actors that nobody registered."""
+    nobody = uuid4()
+    with pytest.raises(UnknownAgent, match="register the agent"):
+        run(tasks.submit(tenant, [tasks.NewTask("k", agent=nobody)]))
+    with pytest.raises(UnknownActor, match="register the actor"):
+        run(tasks.submit(tenant, [tasks.NewTask("k", actor=nobody)]))
+    with pytest.raises(UnknownAgent):
+        run(actors.register(tenant, kind="k", agent=nobody))
+    with pytest.raises(UnknownAgent):
+        task = tasks.NewTask("k", agent=nobody)
+        run(schedules.create(tenant, name="s", task=task, every=60))
+
+
+@pytest.mark.parametrize("by", ["submit", "progress", "finish", "schedule"])
+def test_a_document_beyond_the_stated_limit_is_refused(run, tenant, by):
+    """256 KiB of JSON, by name, before anything is sent; a byte less is stored."""
+    largest = "x" * (256 * 1024 - len('{"":""}'))
+    kept, beyond = {"": largest}, {"": largest + "x"}
+    run(tasks.submit(tenant, [tasks.NewTask("k", kept)]))
+    (claim,) = run(tasks.claim(tenant, "w"))
+    assert claim.payload == kept
+    with pytest.raises(InvalidInput, match="262,145 bytes of JSON, of at most 262,144"):
+        {
+            "submit": lambda: tasks.submit(tenant, [tasks.NewTask("k", beyond)]),
+            "progress": lambda: tasks.progress(claim, beyond),
+            "finish": lambda: tasks.finish(claim, beyond),
+            "schedule": lambda: schedules.create(
+                tenant, name="s", task=tasks.NewTask("k", beyond), every=60
+            ),
+        }[by]()
 
 
 def test_history_is_read_by_ranges_of_time(run, tenant):

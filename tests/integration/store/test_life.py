@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from psycopg import sql
 
-from tenantry import LeaseLost, tasks
-from tenantry_schema.states import TRANSITIONS, effect, strongest
+from tenantry import LeaseLost, StaleActor, actors, agents, tasks
+from tenantry_schema.states import TRANSITIONS, UNFINISHED, effect, strongest
 
 POLICIES = st.sampled_from(["fail", "skip", "ignore"])
 ENDED = {"done", "failed", "skipped", "cancelled"}
@@ -32,16 +32,21 @@ class Modelled:
 
     needs: dict = field(default_factory=dict)
     state: str = "ready"
+    then: str = "failed"
+    priority: int = 0
+    belongs: bool = False
+    most_crashes: int = 100
     fence: int = 0
     owner: str | None = None
     attempts: int = 2
     failures: int = 0
-    then: str = "failed"
+    crashes: int = 0
     expired: bool = False
+    late: bool = False
 
 
 class Life(RuleBasedStateMachine):
-    """Submit, claim, renew, finish, fail, release, cancel, requeue; die anywhere."""
+    """Submit, claim, renew, report, cancel, requeue, limit, activate; die anywhere."""
 
     router = None
     fleet = None
@@ -51,33 +56,58 @@ class Life(RuleBasedStateMachine):
         self.tenant = make_tenant(self.fleet)
         self.model: dict = {}
         self.claims: list = []
+        self.limit: int | None = None
+        agent = self.run(agents.register(self.tenant, name="a"))
+        actor = self.run(actors.register(self.tenant, kind="k", agent=agent.id))
+        self.incarnations = [self.run(actors.activate(self.tenant, actor.id)).actor]
 
     def run(self, factory, dies_at=None):
-        """Run a factory; let it die before its n-th statement, where there are so many."""
+        """Run a factory; let it die before its n-th statement, or before COMMIT."""
         if dies_at is None:
             return self.router.run(factory, tenant=self.tenant)
 
         def mortal():
             work = factory()
-            query, count = next(work), 0
-            while True:
-                if count == dies_at:
-                    raise Crash
+            query = next(work)
+            for _ in range(dies_at):
                 rows = yield query
-                count += 1
                 try:
                     query = work.send(rows)
                 except StopIteration:
-                    raise Crash from None
+                    break
+            raise Crash
 
         with pytest.raises(Crash):
             self.router.run(mortal, tenant=self.tenant)
         return None
 
-    @rule(data=st.data(), size=st.integers(1, 6), then=st.sampled_from(["failed", "dead"]))
-    def submit(self, data, size, then):
-        retry = tasks.Retry(attempts=2, backoff=0.001, most=0.001, then=then, crashes=100)
-        made = [tasks.NewTask("k", retry=retry) for _ in range(size)]
+    def run_or_die(self, data, factory):
+        """Run a factory, now and then only after it died once, at any of its statements."""
+        if data.draw(st.booleans()):
+            self.run(factory, data.draw(st.integers(0, 5)))
+        return self.run(factory)
+
+    @rule(
+        data=st.data(),
+        size=st.integers(1, 6),
+        then=st.sampled_from(["failed", "dead"]),
+        crashes=st.sampled_from([0, 1, 100]),
+        keyed=st.booleans(),
+    )
+    def submit(self, data, size, then, crashes, keyed):
+        retry = tasks.Retry(attempts=2, backoff=0.001, most=0.001, then=then, crashes=crashes)
+        actor = self.incarnations[0].id
+
+        def new(number):
+            return tasks.NewTask(
+                "k",
+                retry=retry,
+                priority=data.draw(st.integers(0, 2)),
+                actor=actor if data.draw(st.booleans()) else None,
+                key=f"key {len(self.model)}" if keyed and not number else None,
+            )
+
+        made = [new(number) for number in range(size)]
         edges = [
             tasks.Edge(task.id, needed.id, data.draw(POLICIES))
             for index, task in enumerate(made)
@@ -85,38 +115,106 @@ class Life(RuleBasedStateMachine):
             if data.draw(st.booleans())
         ]
         factory = tasks.submit(self.tenant, made, edges)
-        if data.draw(st.booleans()):
-            self.run(factory, data.draw(st.integers(0, 1)))
-        self.run(factory)
-        self.run(factory)
+        assert self.run_or_die(data, factory).created
+        assert self.run(factory).created
+        if keyed:
+            again = self.run(tasks.submit(self.tenant, [new(number) for number in range(size)]))
+            assert again == tasks.Submitted((made[0].id,), created=False)
         for task in made:
             needs = {it.needs: it.on_failure for it in edges if it.task == task.id}
-            state = "waiting" if needs else "ready"
-            self.model[task.id] = Modelled(needs, state, then=then)
+            self.model[task.id] = Modelled(
+                needs,
+                "waiting" if needs else "ready",
+                then,
+                task.priority,
+                task.actor is not None,
+                crashes,
+            )
 
-    @rule(data=st.data(), most=st.integers(1, 5), owner=st.sampled_from(["a", "b", "c"]))
+    def next_ones(self, most):
+        """Return what a claim must take: leases that ran out first, then by priority and age."""
+        expired = [it for it, task in self.model.items() if task.expired]
+        ready = [it for it, task in self.model.items() if task.state == "ready"]
+        ready.sort(key=lambda it: -self.model[it].priority)
+        if self.limit is not None:
+            live = sum(it.state == "running" and not it.expired for it in self.model.values())
+            most = max(0, min(most, self.limit - live))
+        return (expired + ready)[:most]
+
+    @rule(data=st.data(), most=st.integers(1, 5), owner=st.sampled_from(["a", "b", "actor"]))
     def claim(self, data, most, owner):
-        factory = tasks.claim(self.tenant, owner, most=most)
-        if data.draw(st.booleans()):
-            self.run(factory, data.draw(st.integers(0, 1)))
-        self.order("run_after", "ready")
-        found = self.run(factory)
-        free = {it for it, task in self.model.items() if task.state == "ready" or task.expired}
-        assert {it.id for it in found} <= free
-        assert len(found) == min(most, len(free))
-        for claim in sorted(found, key=lambda it: list(self.model).index(it.id)):
-            task = self.model[claim.id]
-            task.state, task.owner, task.expired = "running", owner, False
+        who = self.incarnations[-1] if owner == "actor" else owner
+        name = who.owner if owner == "actor" else owner
+        self.order("run_after", "state = 'ready'")
+        self.order("lease_until", "state = 'running' AND lease_until < clock_timestamp()")
+        found = self.run_or_die(data, tasks.claim(self.tenant, who, most=most))
+        taken = self.next_ones(most)
+        given_up = []
+        for it in taken:
+            task = self.model[it]
+            task.crashes += task.state == "running"
+            task.state, task.owner, task.expired = "running", name, False
             task.fence += 1
-            assert (claim.fence, claim.owner) == (task.fence, owner)
-            self.claims.append(claim)
+            if task.late or task.crashes > task.most_crashes:
+                given_up.append(it)
+        assert {(it.id, it.fence, it.owner) for it in found} == {
+            (it, self.model[it].fence, name) for it in taken if it not in given_up
+        }
+        for it in sorted(given_up, key=lambda it: -self.model[it].priority):
+            self.end(it, "failed" if self.model[it].late else self.model[it].then)
+        # Of some claims the worker never learns: it dies when COMMIT has reached the server.
+        if data.draw(st.integers(0, 4)):
+            self.claims += sorted(found, key=lambda it: list(self.model).index(it.id))
+
+    @precondition(lambda self: len(self.incarnations) > 1)
+    @rule(data=st.data())
+    def an_older_incarnation_is_refused(self, data):
+        old = data.draw(st.sampled_from(self.incarnations[:-1]))
+        for refused in (tasks.claim(self.tenant, old), actors.save(old, {})):
+            with pytest.raises(StaleActor):
+                self.run(refused)
+
+    @rule(data=st.data())
+    def activate(self, data):
+        found = self.run_or_die(data, actors.activate(self.tenant, self.incarnations[0].id))
+        former = self.incarnations[-1].owner
+        self.incarnations.append(found.actor)
+        held = {it for it, task in self.model.items() if task.owner == former}
+        for it in held:
+            task = self.model[it]
+            task.owner, task.fence, task.expired = found.actor.owner, task.fence + 1, task.late
+        assert {(it.id, it.fence) for it in found.claims} == {
+            (it, self.model[it].fence) for it in held
+        }
+        assert {it.id for it in found.unfinished} == {
+            it for it, task in self.model.items() if task.belongs and task.state in UNFINISHED
+        }
+        self.claims += sorted(found.claims, key=lambda it: list(self.model).index(it.id))
+
+    @rule(most=st.none() | st.integers(0, 3))
+    def limits(self, most):
+        self.run(tasks.limit(self.tenant, most))
+        self.limit = most
 
     @rule()
     def time_passes(self):
         """Every lease runs out."""
-        self.order("lease_until", "running")
+        self.order("lease_until", "state = 'running'")
         for task in self.model.values():
             task.expired = task.state == "running"
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def a_deadline_passes(self, data):
+        it = data.draw(st.sampled_from(list(self.model)))
+        task = self.model[it]
+        assume(task.state in ("waiting", "ready") or task.expired)
+        task.late = True
+        with self.router.connection(tenant=self.tenant) as conn:
+            conn.execute(
+                "UPDATE tasks SET deadline = '2025-01-01' WHERE tenant_id = %s AND id = %s",
+                (self.tenant, it),
+            )
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data(), how=st.sampled_from(["finish", "fail", "give up", "release", "progress"]))
@@ -132,28 +230,25 @@ class Life(RuleBasedStateMachine):
         }[how]()
         task = self.model[claim.id]
         held = task.state == "running" and task.fence == claim.fence
-        if held and data.draw(st.booleans()):
-            self.run(factory, data.draw(st.integers(0, 1)))
-        if not held:
-            if how == "release":
-                assert self.run(factory) == {claim.id}
-            else:
-                with pytest.raises(LeaseLost):
-                    self.run(factory)
-            return
-        self.run(factory)
-        self.told(claim.id, task, how)
+        if held:
+            self.run_or_die(data, factory)
+            self.told(claim.id, task, how)
+        elif how == "release":
+            assert self.run(factory) == {claim.id}
+        else:
+            with pytest.raises(LeaseLost):
+                self.run(factory)
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data())
     def renew(self, data):
         owner = data.draw(st.sampled_from(sorted({it.owner for it in self.claims})))
-        claims = [it for it in self.claims if it.owner == owner]
-        newest = {it.id: it for it in claims}
-        lost = self.run(tasks.renew(list(newest.values())))
-        for it, claim in newest.items():
+        claims = {it.id: it for it in self.claims if it.owner == owner}
+        lost = self.run_or_die(data, tasks.renew(list(claims.values())))
+        for it, claim in claims.items():
             task = self.model[it]
-            held = (task.state, task.fence) == ("running", claim.fence)
+            held = (task.state, task.fence, task.late) == ("running", claim.fence, False)
+            held = held and not (task.expired and self.limit is not None)
             assert (it in lost) == (not held)
             task.expired = task.expired and not held
 
@@ -162,10 +257,7 @@ class Life(RuleBasedStateMachine):
     def cancel(self, data):
         it = data.draw(st.sampled_from(list(self.model)))
         assume(self.model[it].state not in ENDED)
-        factory = tasks.cancel(self.tenant, [it])
-        if data.draw(st.booleans()):
-            self.run(factory, data.draw(st.integers(0, 1)))
-        self.run(factory)
+        self.run_or_die(data, tasks.cancel(self.tenant, [it]))
         self.end(it, "cancelled")
 
     @precondition(lambda self: any(it.state == "dead" for it in self.model.values()))
@@ -173,8 +265,9 @@ class Life(RuleBasedStateMachine):
     def requeue(self, data):
         dead = [it for it, task in self.model.items() if task.state == "dead"]
         it = data.draw(st.sampled_from(dead))
-        assert self.run(tasks.requeue(self.tenant, [it])) == (it,)
-        self.model[it].state, self.model[it].failures = "ready", 0
+        assert self.run_or_die(data, tasks.requeue(self.tenant, [it])) == (it,)
+        task = self.model[it]
+        task.state, task.failures, task.crashes = "ready", 0, 0
 
     def told(self, it, task, how):
         if how == "progress":
@@ -209,16 +302,16 @@ class Life(RuleBasedStateMachine):
         elif all(state in ENDED for state in ends.values()):
             task.state = "ready"
 
-    def order(self, column, state):
+    def order(self, column, which):
         """Let the time come, in the order in which tasks were submitted: a run can be replayed."""
         with self.router.connection(tenant=self.tenant) as conn:
             conn.execute(
                 sql.SQL(
                     "UPDATE tasks SET {} = timestamptz '2026-01-01' + number * interval '1 s' "
                     "FROM unnest(%s::uuid[]) WITH ORDINALITY AS given (id, number) "
-                    "WHERE tenant_id = %s AND tasks.id = given.id AND state = %s"
-                ).format(sql.Identifier(column)),
-                (list(self.model), self.tenant, state),
+                    "WHERE tenant_id = %s AND tasks.id = given.id AND {}"
+                ).format(sql.Identifier(column), sql.SQL(which)),
+                (list(self.model), self.tenant),
             )
 
     @invariant()

@@ -141,8 +141,15 @@ class Life(RuleBasedStateMachine):
             most = max(0, min(most, self.limit - live))
         return (expired + ready)[:most]
 
-    @rule(data=st.data(), most=st.integers(1, 5), owner=st.sampled_from(["a", "b", "actor"]))
-    def claim(self, data, most, owner):
+    @rule(
+        data=st.data(),
+        most=st.integers(1, 5),
+        owner=st.sampled_from(["a", "b", "actor"]),
+        first=st.booleans(),
+    )
+    def claim(self, data, most, owner, first):
+        if first:
+            self.time_passes()
         who = self.incarnations[-1] if owner == "actor" else owner
         name = who.owner if owner == "actor" else owner
         self.order("run_after", "state = 'ready'")
@@ -191,7 +198,7 @@ class Life(RuleBasedStateMachine):
         }
         self.claims += sorted(found.claims, key=lambda it: list(self.model).index(it.id))
 
-    @rule(most=st.none() | st.integers(0, 3))
+    @rule(most=st.none() | st.none() | st.integers(0, 5))
     def limits(self, most):
         self.run(tasks.limit(self.tenant, most))
         self.limit = most
@@ -343,8 +350,8 @@ def test_the_life_of_tasks_follows_the_model(router, laid_out):
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40,
-            stateful_step_count=30,
+            max_examples=100,
+            stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -13,6 +14,8 @@ from psycopg import sql
 from rich.console import Console
 from rich.table import Table
 
+from tenantry_loadtest.bench.queue.fairness import fairness
+from tenantry_loadtest.bench.queue.oban import Oban
 from tenantry_loadtest.bench.queue.ours import Tenantry
 from tenantry_loadtest.bench.queue.peers import Pgmq, PgQueuer, Procrastinate
 from tenantry_loadtest.bench.queue.race import race
@@ -34,6 +37,7 @@ _PEERS: dict[str, Callable[[str], Contestant]] = {
     "procrastinate": Procrastinate,
     "pgmq": Pgmq,
     "pgqueuer": PgQueuer,
+    "oban": Oban,
 }
 
 
@@ -76,10 +80,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=4000)
-    parser.add_argument("--peers", default=",".join(_PEERS), help="names, with commas")
+    installed = [name for name in _PEERS if find_spec(name) is not None]
+    parser.add_argument("--peers", default=",".join(installed), help="names, with commas")
     parser.add_argument("--finished", type=int, default=1_000_000)
     parser.add_argument("--ready", type=int, default=100_000)
-    parser.add_argument("--only", choices=("throughput", "latency", "graph"))
+    parser.add_argument("--only", choices=("throughput", "latency", "fairness", "graph"))
+    parser.add_argument("--backlog", type=int, default=1_000_000)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     names = [name for name in given.peers.split(",") if name]
@@ -90,6 +96,9 @@ def main() -> None:
         if given.only in (None, "latency"):
             sizes = {"finished": given.finished, "ready": given.ready}
             found["latency"] = latencies(on, tenant_of(on.fleet), **sizes)
+        if given.only in (None, "fairness"):
+            pair = tenant_of(on.fleet), tenant_of(on.fleet)
+            found["fairness"] = fairness(on, *pair, ready=given.backlog)
         if given.only in (None, "graph"):
             found["graph"] = graph_speed(on, tenant_of(on.fleet), rounds=given.rounds)
     if given.json:

@@ -8,6 +8,7 @@ from tenantry_schema.naming import TASK_CHANNEL
 from tenantry_schema.store import checks
 from tenantry_schema.store.claims import (
     claim,
+    exchange,
     fail,
     finish,
     finish_many,
@@ -34,6 +35,7 @@ __all__ = [
     "announcement",
     "cancel",
     "claim",
+    "exchange",
     "fail",
     "finish",
     "finish_many",

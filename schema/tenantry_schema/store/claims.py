@@ -146,6 +146,34 @@ def finish_many(done: Sequence[tuple[Claim, Any]], *, own: int = 0) -> WorkFacto
     return partial(_finish, claims, params)
 
 
+def exchange(
+    done: Sequence[tuple[Claim, Any]],
+    owner: str | Actor,
+    *,
+    queue: str = "default",
+    most: int = 1,
+    lease: float | timedelta = 60.0,
+) -> WorkFactory[tuple[set[UUID], list[Claim]]]:
+    """Finish tasks and claim the next ones in one transaction, which costs one commit, not two.
+
+    What becomes ready by the finish may be among the new claims.
+
+    :param done: claims of one tenant and of this owner, with their results; at least one
+    :returns: the ids of those lost, and the claims
+    :raises StaleActor: when a newer incarnation of the actor was activated; nothing is finished
+    """
+    claims = [claim for claim, _ in done]
+    finished = _finished(claims, [result for _, result in done], own=0)
+    name = owner.owner if isinstance(owner, Actor) else owner
+    if finished["owner"] != name:
+        raise InvalidInput(
+            f"owner= is {name!r:.60}, and the claims are held by {finished['owner']!r:.60}: only "
+            "their owner can exchange them"
+        )
+    following = claim(finished["tenant"], owner, queue=queue, most=most, lease=lease)
+    return partial(_exchange, claims, finished, following)
+
+
 def fail(claim: Claim, error: str, *, retry: bool = True) -> WorkFactory[str]:
     """Say that an attempt failed; give the task's new state.
 
@@ -250,6 +278,14 @@ def _progress(claim: Claim, params: dict[str, Any]) -> Work[None]:
 def _finish(claims: Sequence[Claim], params: dict[str, Any]) -> Work[set[UUID]]:
     rows = yield Query(load("finish_tasks"), params)
     return _lost(claims, rows)
+
+
+def _exchange(
+    claims: Sequence[Claim], params: dict[str, Any], following: WorkFactory[list[Claim]]
+) -> Work[tuple[set[UUID], list[Claim]]]:
+    lost = yield from _finish(claims, params)
+    found = yield from following()
+    return lost, found
 
 
 def _finish_one(claim: Claim, params: dict[str, Any]) -> Work[None]:

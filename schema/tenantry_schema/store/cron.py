@@ -92,8 +92,9 @@ def catch_up(
     """Decide what a schedule that is due makes.
 
     :param due: the moment that it waited for
-    :param misfire: of what was missed by more than ``grace``, ``skip`` makes nothing, ``once``
-        one task, for the first moment, and ``all`` one for each, at most 100 at a time
+    :param misfire: ``once`` makes one task for all that is due, for the first moment; ``all`` one
+        for each moment, at most 100 at a time; ``skip``, too, but none for moments that were missed
+        by more than ``grace``
     """
     if misfire == "once":
         return Plan((due,), rhythm.after(now, anchor=due))

@@ -157,7 +157,8 @@ def create(
         which each fire adds the name of the ``schedule`` and the moment of the ``fire``
     :param cron: five fields, in the wall-clock time of ``time_zone``; or
     :param every: seconds between two fires, at least 1
-    :param misfire: for what was missed by more than ``grace``: ``skip``, ``once`` or ``all``
+    :param misfire: of what is due, ``once`` makes one task, ``all`` one for each moment, and
+        ``skip`` none for moments that are later than ``grace``
     :param starts: the first moment of an interval; no fire is before it. Default now
     :raises InvalidSchedule: for an expression, an interval or a zone that cannot be used
     :raises AlreadyExists: when the name belongs to a schedule that differs in more than ``starts``

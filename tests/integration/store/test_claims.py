@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tenantry import InvalidInput, LeaseLost, tasks
+from tenantry import InvalidInput, LeaseLost, StaleActor, actors, agents, tasks
 
 
 @pytest.fixture
@@ -226,6 +226,40 @@ def test_effects_belong_to_the_claim(router, run, tenant, submit):
     run(lambda: effect(tasks.finish(new)))
     with router.connection(tenant=tenant) as conn:
         assert conn.execute(query, (tenant,)).fetchone() == ("changed",)
+
+
+def test_finishing_and_claiming_are_one_transaction(router, run, tenant):
+    """What the finish frees may be claimed by it, within limits; what was lost is named."""
+    first, second, third = (tasks.NewTask("k") for _ in range(3))
+    edges = [tasks.Edge(second.id, first.id), tasks.Edge(third.id, second.id)]
+    run(tasks.submit(tenant, [first, second, third], edges))
+    run(tasks.limit(tenant, 1))
+    claims = run(tasks.claim(tenant, "w"))
+    for following in (second, third):
+        lost, claims = run(tasks.exchange([(claims[0], {"n": 1})], "w", most=5))
+        assert (lost, [it.id for it in claims]) == (set(), [following.id])
+    run(tasks.cancel(tenant, [third.id]))
+    assert run(tasks.exchange([(claims[0], None)], "w")) == ({third.id}, [])
+    assert run(tasks.get(tenant, second.id)).result == {"n": 1}
+
+
+def test_only_the_owner_exchanges_claims(run, tenant, submit):
+    """Another name is refused at once; an older incarnation finishes nothing by it."""
+    submit(2)
+    (claim,) = run(tasks.claim(tenant, "w"))
+    with pytest.raises(InvalidInput, match="only their owner"):
+        tasks.exchange([(claim, None)], "x")
+    with pytest.raises(InvalidInput, match="not of 0"):
+        tasks.exchange([], "w")
+    agent = run(agents.register(tenant, name="a"))
+    actor = run(actors.register(tenant, kind="k", agent=agent.id))
+    old = run(actors.activate(tenant, actor.id)).actor
+    (held,) = run(tasks.claim(tenant, old))
+    (taken,) = run(actors.activate(tenant, actor.id)).claims
+    with pytest.raises(StaleActor):
+        run(tasks.exchange([(held, None)], old))
+    found = run(tasks.get(tenant, held.id))
+    assert (found.state, found.fence) == ("running", taken.fence)
 
 
 def test_workers_at_once_never_share_a_task(router, run, tenant):

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from tenantry_loadtest.bench.queue.fairness import fairness
 from tenantry_loadtest.bench.queue.oban import Oban
-from tenantry_loadtest.bench.queue.ours import Tenantry
+from tenantry_loadtest.bench.queue.ours import Exchanging, Tenantry
 from tenantry_loadtest.bench.queue.peers import Pgmq, PgQueuer, Procrastinate
 from tenantry_loadtest.bench.queue.race import race
 from tenantry_loadtest.bench.queue.sizes import graph_speed, latencies
@@ -67,10 +67,10 @@ def throughput(on: Stage, names: list[str], *, rounds: int, jobs: int) -> list[d
     with peers(on, names) as others:
         for workers in (1, 8, _MOST_WORKERS):
             for batch in (1, 50):
-                ours = Tenantry(on.router, tenant_of(on.fleet))
+                ours = [kind(on.router, tenant_of(on.fleet)) for kind in (Tenantry, Exchanging)]
                 count = jobs if batch == 50 else jobs // 4
                 rows += race(
-                    [ours, *others], workers=workers, batch=batch, jobs=count, rounds=rounds
+                    [*ours, *others], workers=workers, batch=batch, jobs=count, rounds=rounds
                 )
     return rows
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _TOGETHER = 1000
-_JOB = {
+_JOB: dict[str, Any] = {
     "args": Jsonb({}),
     "inserted_at": None,
     "max_attempts": 20,

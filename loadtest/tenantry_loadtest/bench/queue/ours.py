@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from tenantry import Router
+    from tenantry_loadtest.bench.queue.contestant import Hand
 
 _TOGETHER = 1000
 
@@ -32,9 +33,19 @@ class Tenantry:
             made = [tasks.NewTask("noop") for _ in range(min(_TOGETHER, count - start))]
             self._router.run(tasks.submit(self._tenant, made, wake=False), tenant=self._tenant)
 
-    def hand(self) -> _Hand:
+    def hand(self) -> Hand:
         """Return what a new worker holds."""
         return _Hand(self._router, self._tenant)
+
+
+class Exchanging(Tenantry):
+    """The same, by workers that finish in the transaction of their next claim."""
+
+    name = "tenantry, exchanging"
+
+    def hand(self) -> Hand:
+        """Return what a new worker holds."""
+        return _ExchangingHand(self._router, self._tenant)
 
 
 class _Hand:
@@ -49,8 +60,37 @@ class _Hand:
 
     def finish(self, jobs: Sequence[Any]) -> None:
         done = tasks.finish_many([(job, None) for job in jobs])
-        if self._router.run(done, tenant=self._tenant):
-            raise RuntimeError("a claim was lost in a benchmark where nothing dies")
+        _refuse(self._router.run(done, tenant=self._tenant))
 
     def close(self) -> None:
         """Hold nothing of its own."""
+
+
+class _ExchangingHand(_Hand):
+    """Finished jobs are sent with the next claim, and the last ones when it is closed."""
+
+    def __init__(self, router: Router, tenant: UUID) -> None:
+        super().__init__(router, tenant)
+        self._done: list[Any] = []
+
+    def take(self, most: int) -> Sequence[Any]:
+        if not self._done:
+            return super().take(most)
+        done = [(job, None) for job in self._done]
+        exchange = tasks.exchange(done, self._owner, most=most)
+        lost, found = self._router.run(exchange, tenant=self._tenant)
+        _refuse(lost)
+        self._done = []
+        return found
+
+    def finish(self, jobs: Sequence[Any]) -> None:
+        self._done = list(jobs)
+
+    def close(self) -> None:
+        if self._done:
+            super().finish(self._done)
+
+
+def _refuse(lost: set[UUID]) -> None:
+    if lost:
+        raise RuntimeError("a claim was lost in a benchmark where nothing dies")

@@ -65,9 +65,10 @@ def lap(who: Contestant, *, workers: int, batch: int, jobs: int) -> Lap:
     began = time.perf_counter()
     for _ in threads:
         left.acquire()
-    drained = jobs / (time.perf_counter() - began)
+    # A hand may have kept what is to be finished until now.
     for hand in hands:
         hand.close()
+    drained = jobs / (time.perf_counter() - began)
     if failures:
         raise failures[0]
     return Lap(enqueued, drained, claims)

@@ -93,6 +93,9 @@ def claim(
 def renew(claims: Sequence[Claim], *, lease: float | timedelta = 60.0) -> WorkFactory[set[UUID]]:
     """Renew many claims of one tenant and owner in one statement; give the ids of those lost.
 
+    A lease that ran out is renewed as long as nobody else took the task, but not within a limit
+    (:func:`~tenantry_schema.store.tasks.limit`): there its place may be somebody else's.
+
     :param lease: seconds from now, by the database's clock
     """
     return partial(_renew, claims, {**_held(claims), "lease": checks.lease(lease)})
@@ -156,10 +159,9 @@ def exchange(
 ) -> WorkFactory[tuple[set[UUID], list[Claim]]]:
     """Finish tasks and claim the next ones in one transaction, which costs one commit, not two.
 
-    What becomes ready by the finish may be among the new claims.
+    Gives the ids of those lost, and the claims. What becomes ready by the finish may be among them.
 
     :param done: claims of one tenant and of this owner, with their results; at least one
-    :returns: the ids of those lost, and the claims
     :raises StaleActor: when a newer incarnation of the actor was activated; nothing is finished
     """
     claims = [claim for claim, _ in done]

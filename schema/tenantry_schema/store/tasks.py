@@ -118,7 +118,7 @@ def requeue(tenant: UUID, tasks: Sequence[UUID]) -> WorkFactory[tuple[UUID, ...]
 
 
 def limit(tenant: UUID, most: int | None, *, queue: str = ALL_QUEUES) -> WorkFactory[None]:
-    """Say how many tasks of a queue, or of a tenant, may run at once.
+    """Say how many tasks of a queue, or of a tenant, may run at once: how many leases may hold.
 
     :param most: 0 pauses; None takes the limit away
     :param queue: ``*`` for all of the tenant's queues together

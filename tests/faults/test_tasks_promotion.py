@@ -6,20 +6,16 @@ after the promotion: no claim is forgotten, no fence is given twice, no finished
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from uuid import uuid4
 
 import psycopg
 import pytest
+from judge import judged, kill_tree, wait_until_at_most
 
-from tenantry import LeaseLost, Router, TenantryError, Worker, actors, agents, history, tasks
-from tenantry_ops.demo.proof import prove
+from tenantry import LeaseLost, Router, Worker, actors, agents, tasks
 from tenantry_ops.fleet import Fleet
 from tenantry_ops.initialise import embedded_plan, initialise
 from tenantry_ops.tenants import create
@@ -53,50 +49,17 @@ def superuser(fleet, server):
 def kill_and_promote(fleet):
     """SIGKILL to the primary and its children, and its replica becomes the primary."""
     (shard,) = fleet.shards
-    pid = shard.primary.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    for it in (pid, *map(int, children)):
-        os.kill(it, signal.SIGKILL)
-    fleet._children[shard.primary.name].wait(30)
+    kill_tree(shard.primary.pid)
     with superuser(fleet, shard.replicas[0]) as conn:
         assert conn.execute("SELECT pg_promote()").fetchone() == (True,)
-
-
-def everything_told(router, tenant):
-    span = {it: datetime.now(UTC) + timedelta(hours=h) for it, h in (("since", -1), ("until", 1))}
-    found, after = [], None
-    while page := router.run(history.transitions(tenant, after=after, **span), tenant=tenant):
-        found += page
-        after = page[-1]
-    return found
-
-
-class Tally:
-    """How many tasks are done, as a router that may fail is told."""
-
-    def __init__(self, router, tenant):
-        self.router, self.tenant = router, tenant
-
-    def left(self):
-        try:
-            with self.router.connection(tenant=self.tenant, deadline=5) as conn:
-                query = "SELECT count(*) FROM tasks WHERE tenant_id = %s AND state <> 'done'"
-                return conn.execute(query, (self.tenant,)).fetchone()[0]
-        except (TenantryError, psycopg.Error):
-            return None
-
-    def until_at_most(self, count, seconds=90):
-        end = time.monotonic() + seconds
-        while (left := self.left()) is None or left > count:
-            assert time.monotonic() < end, f"{left} tasks are left"
-            time.sleep(0.02)
 
 
 def test_no_claim_is_lost_and_none_is_given_twice(fleet):
     """Two workers go on at the new primary, whom nobody tells; an actor recovers there."""
     tenant = uuid4()
     create(fleet.catalog_conninfo(OPERATOR), "acme", str(tenant))
-    rows = [[tasks.NewTask("k") for _ in range(6)] for _ in range(20)]
+    retry = tasks.Retry(crashes=10_000)
+    rows = [[tasks.NewTask("k", retry=retry) for _ in range(6)] for _ in range(20)]
     edges = [tasks.Edge(two.id, one.id) for row in rows for one, two in pairwise(row)]
     graph = [task for row in rows for task in row]
     finished = []
@@ -122,10 +85,9 @@ def test_no_claim_is_lost_and_none_is_given_twice(fleet):
         threads = [threading.Thread(target=it.run) for it in made]
         for thread in threads:
             thread.start()
-        tally = Tally(router, tenant)
-        tally.until_at_most(len(graph) * 0.6)
+        wait_until_at_most(router, tenant, len(graph) * 0.6)
         kill_and_promote(fleet)
-        tally.until_at_most(1)
+        wait_until_at_most(router, tenant, 1)
         for worker in made:
             worker.stop()
         for thread in threads:
@@ -139,7 +101,6 @@ def test_no_claim_is_lost_and_none_is_given_twice(fleet):
         with pytest.raises(LeaseLost):
             run(tasks.finish(held))
         run(tasks.finish(again.claims[0]))
-        proof = prove(everything_told(router, tenant), [(it.task, it.needs) for it in edges])
-    assert proof.faults == []
+        proof = judged(router, tenant, edges)
     assert proof.done == proof.tasks == len(graph) + 1
     assert len(finished) == len(set(finished))

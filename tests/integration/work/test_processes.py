@@ -9,14 +9,13 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from judge import judged, left
 
-from tenantry import history, tasks
-from tenantry_ops.demo.proof import prove
+from tenantry import tasks
 
 CHILD = Path(__file__).with_name("child.py")
 
@@ -60,25 +59,11 @@ def test_sigterm_drains(laid_out, router, tenant, colour):
     assert [(it.attempt, it.owner) for it in found[1:]] == [(0, None)] * 2
 
 
-def left(router, tenant):
-    with router.connection(tenant=tenant) as conn:
-        query = "SELECT count(*) FROM tasks WHERE tenant_id = %s AND state <> 'done'"
-        return conn.execute(query, (tenant,)).fetchone()[0]
-
-
-def told(router, tenant):
-    span = {it: datetime.now(UTC) + timedelta(hours=h) for it, h in (("since", -1), ("until", 1))}
-    found, after = [], None
-    while page := router.run(history.transitions(tenant, after=after, **span), tenant=tenant):
-        found += page
-        after = page[-1]
-    return found
-
-
 @pytest.mark.slow
 def test_workers_that_are_killed_lose_nothing(laid_out, router, tenant):
     """SIGKILL to one of three processes every moment, half of them async: judged by history."""
-    rows = [[tasks.NewTask("quick") for _ in range(6)] for _ in range(15)]
+    retry = tasks.Retry(crashes=10_000)
+    rows = [[tasks.NewTask("quick", retry=retry) for _ in range(6)] for _ in range(15)]
     edges = [tasks.Edge(two.id, one.id) for row in rows for one, two in pairwise(row)]
     graph = [task for row in rows for task in row]
     router.run(tasks.submit(tenant, graph, edges), tenant=tenant)
@@ -103,8 +88,7 @@ def test_workers_that_are_killed_lose_nothing(laid_out, router, tenant):
             victim.kill()
             killed += 1
             running.append(start())
-    proof = prove(told(router, tenant), [(it.task, it.needs) for it in edges])
-    assert proof.faults == []
+    proof = judged(router, tenant, edges)
     assert proof.done == proof.tasks == len(graph)
     assert killed == 4
     assert proof.taken_over >= killed

@@ -141,7 +141,9 @@ def test_many_schedulers_that_crash_leave_no_moment_out(router, run, tenant):
         thread.start()
     for thread in threads:
         thread.join()
-    fired += run(schedules.fire_due(tenant))
+    # Whoever comes while another one fires leaves it to that one: something may be left.
+    while found := run(schedules.fire_due(tenant)):
+        fired += found
     moments = sorted(it.moment for it in fired)
     assert len(moments) >= 450
     assert moments == [begin + timedelta(seconds=2) * it for it in range(len(moments))]

@@ -115,10 +115,10 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
             try:
                 waiting.wait(self._checked_commit(), self.pgconn.socket, interval=_LOOK_S)
             except BaseException as error:
-                unknown = self._after_failed_commit(error)
-                if unknown is None or unknown is error:
+                meant = self._after_failed_commit(error)
+                if meant is None or meant is error:
                     raise
-                raise unknown from error
+                raise meant from error
 
 
 class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
@@ -194,7 +194,7 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
                     self._checked_commit(), self.pgconn.socket, interval=_LOOK_S
                 )
             except BaseException as error:
-                unknown = self._after_failed_commit(error)
-                if unknown is None or unknown is error:
+                meant = self._after_failed_commit(error)
+                if meant is None or meant is error:
                     raise
-                raise unknown from error
+                raise meant from error

@@ -313,7 +313,7 @@ class Truthful(psycopg.BaseConnection[Any]):
             operation=None if self.call is None else self.call.operation,
         )
 
-    def _after_failed_commit(self, error: BaseException) -> OutcomeUnknown | None:
+    def _after_failed_commit(self, error: BaseException) -> Exception | None:
         """Say what a failure during COMMIT means; close the socket if that is the truth to keep."""
         if not self.committing:
             return None
@@ -325,4 +325,9 @@ class Truthful(psycopg.BaseConnection[Any]):
             self.committing = False
             return None
         self.pgconn.finish()
+        if self.call is not None and self.call.read is not None:
+            # Postgres let it write nothing, so there is nothing whose outcome could be doubted.
+            self.committing = False
+            lost = psycopg.OperationalError(f"{self.node_label} ended the connection")
+            return lost if isinstance(error, psycopg.Error) else None
         return self._unknown(f"{type(error).__name__} while waiting for the acknowledgement")

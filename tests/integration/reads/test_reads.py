@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,8 +16,10 @@ from sqlalchemy import func, select, text
 from tenantry import (
     AsyncRouter,
     AtLeast,
+    DeadlineExceeded,
     InvalidToken,
     Query,
+    ReadInterrupted,
     Receipt,
     Router,
     Stale,
@@ -276,6 +280,29 @@ def test_a_read_that_met_a_recovery_conflict_is_read_again(laid_out, router, ten
     assert len(tries) == 2
     assert (receipt.role, receipt.fallback) == ("primary", True)
     assert router.stats()["reads"]["at_least"]["interrupted"] >= 1
+
+
+def backend_of(conn):
+    return conn.execute("SELECT pg_backend_pid()").fetchone()[0]
+
+
+def test_a_read_whose_commit_is_not_answered_has_no_unknown_outcome(laid_out, router, tenant):
+    """It could write nothing: it was interrupted, or ended by its deadline."""
+    shard = shard_of(laid_out, router, tenant)
+    until_replayed(router, tenant, add_agent(router, tenant))
+    replica = laid_out.superuser_conninfo(shard.replicas[0], SHARD_DATABASE)
+    with psycopg.connect(replica, autocommit=True) as superuser, pytest.raises(ReadInterrupted):
+        with router.connection(tenant=tenant, read=LENIENT) as conn:
+            superuser.execute("SELECT pg_terminate_backend(%s, 20000)", (backend_of(conn),))
+    frozen = None
+    try:
+        with pytest.raises(DeadlineExceeded):
+            with router.connection(tenant=tenant, read=LENIENT, deadline=1) as conn:
+                frozen = backend_of(conn)
+                os.kill(frozen, signal.SIGSTOP)
+    finally:
+        if frozen is not None:
+            os.kill(frozen, signal.SIGCONT)
 
 
 def until_replayed(router, tenant, token):

@@ -10,7 +10,9 @@ from pathlib import Path
 import psycopg
 import pytest
 from compose_machine import Machine, make_primary, primary, replica
+from fix_fleet import server_folder
 
+from tenantry_ops.fleet import Fleet
 from tenantry_ops.fleet.programs import find_programs
 from tenantry_ops.fleet.secrets import ROLES as LOGINS
 from tenantry_schema.naming import CATALOG_DATABASE, SHARD_DATABASE
@@ -61,6 +63,15 @@ def machine(project, pytestconfig):
             # It was copied: it starts again with nothing to copy from.
             stack.enter_context(replica(machine, second, "host=nowhere.invalid"))
         yield machine
+
+
+@pytest.fixture(scope="module")
+def fleet(pytestconfig):
+    """One that nothing was laid out on, and that no PgBouncer was introduced to."""
+    with server_folder() as directory:
+        with Fleet.up(directory, pg_bin=pytestconfig.getoption("--pg-bin")) as running:
+            yield running
+            running.discard()
 
 
 def ask(conninfo, question):

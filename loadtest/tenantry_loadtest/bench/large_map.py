@@ -9,9 +9,7 @@ import argparse
 import random
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -20,7 +18,7 @@ import psycopg
 
 from tenantry import Router
 from tenantry_loadtest.bench.printing import print_table
-from tenantry_ops.fleet import Fleet
+from tenantry_loadtest.bench.stage import passing_fleet
 from tenantry_ops.initialise import embedded_plan, initialise
 from tenantry_schema.naming import CATALOG_DATABASE
 
@@ -58,24 +56,21 @@ with Router(conninfo) as router:
 
 def measure(*, buckets: int, pins: int, keys: int) -> Iterator[dict[str, Any]]:
     """Fill a real catalog, and let routers load it."""
-    with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as folder:
-        Path(folder).chmod(0o755)
-        with Fleet.up(Path(folder) / "fleet", shards=1, replicas=0) as fleet:
-            initialise(embedded_plan(fleet, buckets=1))
-            superuser = fleet.superuser_conninfo(fleet.shards[0].primary, CATALOG_DATABASE)
-            with psycopg.connect(superuser, autocommit=True) as conn:
-                conn.execute(_FILL.format(buckets=buckets, pins=pins).encode())
-            began = time.perf_counter()
-            with Router(fleet.catalog_conninfo(), poll_interval=600) as router:
-                held = router.map
-                yield {"what": "load, s", "value": round(time.perf_counter() - began, 2)}
-                yield {"what": "buckets", "value": len(held)}
-                yield {"what": "pins", "value": held.pin_count}
-                yield from _look_ups(held, keys)
-            kept, peak = _held(fleet.catalog_conninfo())
-            yield {"what": "memory held, MB", "value": kept}
-            yield {"what": "memory while loading, MB", "value": peak}
-            fleet.discard()
+    with passing_fleet(shards=1, replicas=0) as fleet:
+        initialise(embedded_plan(fleet, buckets=1))
+        superuser = fleet.superuser_conninfo(fleet.shards[0].primary, CATALOG_DATABASE)
+        with psycopg.connect(superuser, autocommit=True) as conn:
+            conn.execute(_FILL.format(buckets=buckets, pins=pins).encode())
+        began = time.perf_counter()
+        with Router(fleet.catalog_conninfo(), poll_interval=600) as router:
+            held = router.map
+            yield {"what": "load, s", "value": round(time.perf_counter() - began, 2)}
+            yield {"what": "buckets", "value": len(held)}
+            yield {"what": "pins", "value": held.pin_count}
+            yield from _look_ups(held, keys)
+        kept, peak = _held(fleet.catalog_conninfo())
+        yield {"what": "memory held, MB", "value": kept}
+        yield {"what": "memory while loading, MB", "value": peak}
 
 
 def _look_ups(held: Map, keys: int) -> Iterator[dict[str, Any]]:

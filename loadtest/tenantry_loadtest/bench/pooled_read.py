@@ -12,32 +12,16 @@ from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 
 from tenantry import Router
-from tenantry_loadtest.bench.paired import Way, compare
+from tenantry_loadtest.bench.paired import compare
 from tenantry_loadtest.bench.printing import print_table
-from tenantry_loadtest.bench.routed_read import PLAIN, ROUTED
+from tenantry_loadtest.bench.routed_read import plain_way, routed_way
 from tenantry_loadtest.bench.stage import Stage, stage
 from tenantry_ops.bouncer.embedded import Embedded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from uuid import UUID
 
 _SHARD = "shard-1"
-
-
-def ways(pool: ConnectionPool[Any], router: Router, rows: list[tuple[UUID, UUID]]) -> list[Way]:
-    """Return the plain read and the routed one."""
-
-    def plain(number: int) -> None:
-        with pool.connection() as conn:
-            conn.execute(PLAIN, rows[number % len(rows)]).fetchone()
-
-    def routed(number: int) -> None:
-        row = rows[number % len(rows)]
-        with router.connection(tenant=row[0]) as conn:
-            conn.execute(ROUTED, row).fetchone()
-
-    return [Way("plain psycopg_pool", plain), Way("routed", routed)]
 
 
 def measure(*, rounds: int, calls: int) -> Iterator[dict[str, Any]]:
@@ -67,7 +51,8 @@ def _measure(
             on.fleet.catalog_conninfo(), pool_size=threads, pooler=f"host={host} port={port}"
         ) as router,
     ):
-        found = compare(ways(pool, router, on.rows), threads=threads, rounds=rounds, calls=calls)
+        ways = [plain_way(pool, on.rows), routed_way(router, on.rows)]
+        found = compare(ways, threads=threads, rounds=rounds, calls=calls)
     return [{"through": version, **row} for row in found]
 
 

@@ -24,11 +24,43 @@ from tenantry_schema.models import Agent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from uuid import UUID
+
+    from tenantry import Router
+    from tenantry.reads import ReadPolicy
 
 PLAIN = "SELECT name FROM plain.agents WHERE tenant_id = %s AND id = %s"
 ROUTED = "SELECT name FROM agents WHERE tenant_id = %s AND id = %s"
 # What Postgres itself charges: the routed transaction's statements, by hand, on a bare pool.
 BARE = "BEGIN; SET LOCAL search_path = {}, shared; SET LOCAL tenantry.tenant = '{}'"
+
+
+def plain_way(
+    pool: ConnectionPool[Any], rows: list[tuple[UUID, UUID]], name: str = "plain psycopg_pool"
+) -> Way:
+    """Return a point read on the plain table, by a bare pool."""
+
+    def once(number: int) -> None:
+        with pool.connection() as conn:
+            conn.execute(PLAIN, rows[number % len(rows)]).fetchone()
+
+    return Way(name, once)
+
+
+def routed_way(
+    router: Router,
+    rows: list[tuple[UUID, UUID]],
+    name: str = "routed",
+    read: ReadPolicy | None = None,
+) -> Way:
+    """Return the same read in a routed transaction."""
+
+    def once(number: int) -> None:
+        row = rows[number % len(rows)]
+        with router.connection(tenant=row[0], read=read) as conn:
+            conn.execute(ROUTED, row).fetchone()
+
+    return Way(name, once)
 
 
 def psycopg_ways(on: Stage, pool: ConnectionPool[Any]) -> list[Way]:
@@ -37,15 +69,6 @@ def psycopg_ways(on: Stage, pool: ConnectionPool[Any]) -> list[Way]:
     placed = {key: on.router.where(tenant=key).schema for key, _ in rows}
     # A text for each bucket, so that each is prepared for its own search_path.
     by_schema = {it: ROUTED.replace("agents", f"{it}.agents") for it in placed.values()}
-
-    def plain(number: int) -> None:
-        with pool.connection() as conn:
-            conn.execute(PLAIN, rows[number % len(rows)]).fetchone()
-
-    def routed(number: int) -> None:
-        row = rows[number % len(rows)]
-        with on.router.connection(tenant=row[0]) as conn:
-            conn.execute(ROUTED, row).fetchone()
 
     def by_hand(number: int) -> None:
         row = rows[number % len(rows)]
@@ -57,7 +80,7 @@ def psycopg_ways(on: Stage, pool: ConnectionPool[Any]) -> list[Way]:
             conn.execute("COMMIT", prepare=False)
             conn.set_autocommit(False)
 
-    return [Way("plain psycopg_pool", plain), Way("routed", routed), Way("by hand", by_hand)]
+    return [plain_way(pool, rows), routed_way(on.router, rows), Way("by hand", by_hand)]
 
 
 def orm_ways(on: Stage, pool_size: int) -> list[Way]:
@@ -170,16 +193,10 @@ def measure(*, buckets: int, rounds: int, calls: int) -> list[dict[str, Any]]:
 def growth(*, rounds: int, calls: int) -> list[dict[str, Any]]:
     """Compare a routed read among 16 buckets with one among 1,024, on two servers in one run."""
     with stage(buckets=16, pool=1) as few, stage(buckets=1024, pool=1) as many:
-
-        def read(on: Stage) -> Callable[[int], None]:
-            def once(number: int) -> None:
-                row = on.rows[number % len(on.rows)]
-                with on.router.connection(tenant=row[0]) as conn:
-                    conn.execute(ROUTED, row).fetchone()
-
-            return once
-
-        ways = [Way("routed, 16 buckets", read(few)), Way("routed, 1,024 buckets", read(many))]
+        ways = [
+            routed_way(few.router, few.rows, "routed, 16 buckets"),
+            routed_way(many.router, many.rows, "routed, 1,024 buckets"),
+        ]
         found = compare(ways, threads=1, rounds=rounds, calls=calls)
     return [{"kind": "growth", "buckets": "", **row} for row in found]
 

@@ -10,35 +10,30 @@ from __future__ import annotations
 
 import argparse
 import resource
-import tempfile
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tenantry import Router
 from tenantry.map import Node, Shard
 from tenantry.replicas.news import wait_for_news
 from tenantry_loadtest.bench.printing import print_table
-from tenantry_ops.fleet import Fleet
+from tenantry_loadtest.bench.stage import passing_fleet
 from tenantry_ops.initialise import embedded_plan, initialise
 from tenantry_schema.naming import SHARD_DATABASE
 
 if TYPE_CHECKING:
+    from tenantry_ops.fleet import Fleet
     from tenantry_ops.fleet.process import Server
 
 
 def measure(*, shards: int, replicas: int, seconds: float) -> list[dict[str, Any]]:
     """Return the share of a core that watching so many nodes takes, in three runs."""
-    with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as folder:
-        Path(folder).chmod(0o755)
-        with Fleet.up(Path(folder) / "fleet", shards=1) as fleet:
-            initialise(embedded_plan(fleet, buckets=1))
-            with Router(fleet.catalog_conninfo(), poll_interval=600) as router:
-                _watch_all(router, fleet, shards, replicas)
-                rows = [_run(shards * (replicas + 1), seconds) for _ in range(3)]
-            fleet.discard()
-    return rows
+    with passing_fleet(shards=1) as fleet:
+        initialise(embedded_plan(fleet, buckets=1))
+        with Router(fleet.catalog_conninfo(), poll_interval=600) as router:
+            _watch_all(router, fleet, shards, replicas)
+            return [_run(shards * (replicas + 1), seconds) for _ in range(3)]
 
 
 def _watch_all(router: Router, fleet: Fleet, shards: int, replicas: int) -> None:

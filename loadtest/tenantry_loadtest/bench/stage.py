@@ -6,7 +6,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -49,21 +49,29 @@ class Stage:
 
 
 @contextmanager
+def passing_fleet(**options: Any) -> Iterator[Fleet]:
+    """Start a fleet in a folder of its own, and take both away.
+
+    :param options: of :meth:`~tenantry_ops.fleet.Fleet.up`
+    """
+    with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as folder:
+        Path(folder).chmod(0o755)
+        with Fleet.up(Path(folder) / "fleet", **options) as fleet:
+            yield fleet
+            fleet.discard()
+
+
+@contextmanager
 def stage(
     *, buckets: int, tenants: int = 64, agents: int = 50, pool: int = 8, replicas: int = 0
 ) -> Iterator[Stage]:
     """Make the stage on one shard, and take it away."""
-    with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as folder:
-        Path(folder).chmod(0o755)
-        with Fleet.up(
-            Path(folder) / "fleet", shards=1, replicas=replicas, profile="durable"
-        ) as fleet:
-            initialise(embedded_plan(fleet, buckets=buckets))
-            with Router(fleet.catalog_conninfo(), pool_size=pool, prepared_max=4000) as router:
-                rows = _fill(fleet, router, tenants, agents)
-                app = fleet.conninfo(fleet.shards[0].primary, user=APP)
-                yield Stage(fleet, router, app, rows)
-            fleet.discard()
+    with passing_fleet(shards=1, replicas=replicas, profile="durable") as fleet:
+        initialise(embedded_plan(fleet, buckets=buckets))
+        with Router(fleet.catalog_conninfo(), pool_size=pool, prepared_max=4000) as router:
+            rows = _fill(fleet, router, tenants, agents)
+            app = fleet.conninfo(fleet.shards[0].primary, user=APP)
+            yield Stage(fleet, router, app, rows)
 
 
 def _fill(fleet: Fleet, router: Router, tenants: int, agents: int) -> list[tuple[UUID, UUID]]:

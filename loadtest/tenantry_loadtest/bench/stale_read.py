@@ -17,7 +17,7 @@ from psycopg_pool import ConnectionPool
 from tenantry import Stale
 from tenantry_loadtest.bench.paired import Way, compare
 from tenantry_loadtest.bench.printing import print_table
-from tenantry_loadtest.bench.routed_read import PLAIN, ROUTED
+from tenantry_loadtest.bench.routed_read import plain_way, routed_way
 from tenantry_loadtest.bench.stage import Stage, stage
 from tenantry_schema.naming import APP
 
@@ -33,17 +33,10 @@ LENIENT = Stale(seconds=60)
 
 def ways(on: Stage, pool: ConnectionPool[Any]) -> list[Way]:
     """Return the plain read on the replica, and the routed one that finds the replica."""
-
-    def plain(number: int) -> None:
-        with pool.connection() as conn:
-            conn.execute(PLAIN, on.rows[number % len(on.rows)]).fetchone()
-
-    def stale(number: int) -> None:
-        row = on.rows[number % len(on.rows)]
-        with on.router.connection(tenant=row[0], read=LENIENT) as conn:
-            conn.execute(ROUTED, row).fetchone()
-
-    return [Way("plain psycopg_pool on the replica", plain), Way("routed, Stale", stale)]
+    return [
+        plain_way(pool, on.rows, "plain psycopg_pool on the replica"),
+        routed_way(on.router, on.rows, "routed, Stale", LENIENT),
+    ]
 
 
 def cost(*, rounds: int, calls: int) -> list[dict[str, Any]]:

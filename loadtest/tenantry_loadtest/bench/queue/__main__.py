@@ -11,9 +11,8 @@ from uuid import uuid4
 
 import psycopg
 from psycopg import sql
-from rich.console import Console
-from rich.table import Table
 
+from tenantry_loadtest.bench.printing import print_table
 from tenantry_loadtest.bench.queue.fairness import fairness
 from tenantry_loadtest.bench.queue.oban import Oban
 from tenantry_loadtest.bench.queue.ours import Exchanging, Tenantry
@@ -105,16 +104,7 @@ def main() -> None:
         print(json.dumps(found))  # noqa: T201
         return
     for title, rows in found.items():
-        _print(title, rows)
-
-
-def _print(title: str, rows: list[dict[str, Any]]) -> None:
-    table = Table(title=title)
-    for name in rows[0]:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    Console().print(table)
+        print_table(title, rows, as_json=False)
 
 
 if __name__ == "__main__":

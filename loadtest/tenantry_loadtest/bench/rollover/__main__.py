@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,7 @@ from tenantry_loadtest.bench.rollover import ways
 from tenantry_loadtest.bench.rollover.archive import measure_archive
 from tenantry_loadtest.bench.rollover.promises import DEFAULT, READER, Run, promises
 from tenantry_loadtest.bench.rollover.stall import calling, reading
-from tenantry_ops.fleet import Fleet
+from tenantry_loadtest.bench.stage import passing_fleet
 from tenantry_ops.initialise import embedded_plan, initialise
 from tenantry_ops.partitions import databases, roll_over_all
 from tenantry_ops.partitions.lead import OK, exit_code
@@ -29,23 +27,14 @@ from tenantry_partitions.policy import Policy
 from tenantry_schema.naming import OPERATOR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 PG_BIN = "/usr/lib/postgresql/15/bin"
+_SERVER: dict[str, Any] = {"shards": 1, "replicas": 0, "profile": "durable", "pg_bin": PG_BIN}
 _WRITE = "INSERT INTO public.events VALUES (1, clock_timestamp(), 'w')"
 _READ = "SELECT count(*) FROM public.events"
 _OLD = "SELECT count(*) FROM public.events WHERE at = now() - interval '39 days'"
 _READER_S = 4.0
-
-
-@contextmanager
-def _server(stack: ExitStack) -> Iterator[Fleet]:
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tenantry-bench-"))
-    Path(folder).chmod(0o755)
-    place = Path(folder) / "fleet"
-    with Fleet.up(place, shards=1, replicas=0, profile="durable", pg_bin=PG_BIN) as fleet:
-        yield fleet
-        fleet.discard()
 
 
 def beside_a_reader(conninfo: str, rounds: int) -> list[Run]:
@@ -92,7 +81,7 @@ def of_many_buckets(counts: tuple[int, ...]) -> list[Run]:
     """One partition for each of two tables of every bucket of one shard."""
     found = []
     for count in counts:
-        with ExitStack() as stack, _server(stack) as fleet:
+        with passing_fleet(**_SERVER) as fleet:
             initialise(embedded_plan(fleet, buckets=count))
             catalog = fleet.catalog_conninfo(OPERATOR)
             eight = Policy.parse({"control": "at", "interval": "1 week", "premake": 8})
@@ -145,7 +134,7 @@ def main() -> None:
     archived: list[dict[str, Any]] = []
     with ExitStack() as stack:
         if given.only != "buckets":
-            fleet = stack.enter_context(_server(stack))
+            fleet = stack.enter_context(passing_fleet(**_SERVER))
             conninfo = fleet.superuser_conninfo(fleet.shards[0].primary)
             with psycopg.connect(conninfo, autocommit=True) as conn:
                 conn.execute("CREATE SCHEMA partman; CREATE EXTENSION pg_partman SCHEMA partman")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import threading
+from functools import partial
 
 import psycopg
 import pytest
+from crowd import Crowd
 
 from tenantry_ops.bouncer.embedded import Embedded
 from tenantry_ops.bouncer.render import PASSFILE, USERLIST
@@ -93,46 +94,26 @@ def connected(own, entry, connect_timeout=20):
     )
 
 
-class Load:
+class Load(Crowd):
     """Clients that ask again and again which server they are on."""
 
     def __init__(self, own, entry, threads=4):
+        super().__init__(*[self.run] * threads)
         self.own, self.entry = own, entry
         self.errors = []
         self.seen = []
-        self.changed = threading.Condition()
-        self.stopped = False
-        self.threads = [threading.Thread(target=self.run) for _ in range(threads)]
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exc):
-        self.stopped = True
-        for thread in self.threads:
-            thread.join()
 
     def run(self):
         try:
             with connected(self.own, self.entry) as conn:
-                while not self.stopped:
+                while not self.ended.is_set():
                     (name,) = conn.execute("SELECT current_setting('cluster_name')").fetchone()
-                    with self.changed:
-                        self.seen.append(name)
-                        self.changed.notify_all()
+                    self.note(partial(self.seen.append, name))
         except psycopg.Error as error:
-            with self.changed:
-                self.errors.append(error)
-                self.changed.notify_all()
+            self.note(partial(self.errors.append, error))
 
-    def wait_for(self, name, times=20):
-        with self.changed:
-            done = self.changed.wait_for(
-                lambda: self.errors or self.seen.count(name) >= times, timeout=30
-            )
-        assert done
+    def await_answers(self, name, times=20):
+        self.wait_for(lambda: self.errors or self.seen.count(name) >= times)
         assert self.errors == []
 
     def check_order(self, old, new):

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from fix_fleet import server_folder
+from fix_fleet import passing_fleet, server_folder
 
 from tenantry import Query, Receipt, Router, mint_agent_id
 from tenantry.replicas.news import wait_for_news
@@ -165,6 +165,17 @@ def server(fleet, name):
     return next(it for it in fleet.servers if it.name == name)
 
 
+def freeze(server):
+    """Stop a server and all its processes, as a hung machine does; return them."""
+    pid = server.pid
+    os.kill(pid, signal.SIGSTOP)
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    everyone = [pid, *map(int, children)]
+    for it in everyone:
+        os.kill(it, signal.SIGSTOP)
+    return everyone
+
+
 def kill_at(fleet, step, verb, **arguments):
     """Run a change of primary in a process of its own, which is killed before a step."""
     child = Path(__file__).parent / "integration" / "failover" / "child.py"
@@ -230,14 +241,11 @@ class Stage:
 
 @pytest.fixture
 def stage(pytestconfig):
-    with server_folder() as folder:
-        pg_bin = pytestconfig.getoption("--pg-bin")
-        with Fleet.up(folder, shards=1, pg_bin=pg_bin) as fleet:
-            initialise(embedded_plan(fleet, buckets=2))
-            tenant = uuid4()
-            create(fleet.catalog_conninfo(OPERATOR), "acme", str(tenant))
-            with Router(fleet.catalog_conninfo()) as router:
-                made = Stage(fleet, router, tenant)
-                made.until(lambda state: state.settled and state.replicas)
-                yield made
-            fleet.discard()
+    with passing_fleet(pytestconfig, shards=1) as fleet:
+        initialise(embedded_plan(fleet, buckets=2))
+        tenant = uuid4()
+        create(fleet.catalog_conninfo(OPERATOR), "acme", str(tenant))
+        with Router(fleet.catalog_conninfo()) as router:
+            made = Stage(fleet, router, tenant)
+            made.until(lambda state: state.settled and state.replicas)
+            yield made

@@ -46,13 +46,20 @@ def _room(place):
     return free.f_bavail * free.f_frsize
 
 
+@contextmanager
+def passing_fleet(config, **options):
+    """A fleet of the tested Postgres in a folder of its own."""
+    with server_folder() as directory:
+        with Fleet.up(directory, pg_bin=config.getoption("--pg-bin"), **options) as running:
+            yield running
+            running.discard()
+
+
 @pytest.fixture(scope="session")
 def fleet(pytestconfig):
     """Two shards of a primary and a streaming replica each."""
-    with server_folder() as directory:
-        with Fleet.up(directory, pg_bin=pytestconfig.getoption("--pg-bin")) as running:
-            yield running
-            running.discard()
+    with passing_fleet(pytestconfig) as running:
+        yield running
 
 
 @pytest.fixture

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import psycopg
 
@@ -51,20 +48,3 @@ def wait_until_at_most(router, tenant, count, seconds=90):
             return
         assert time.monotonic() < end, f"{now} tasks are left"
         time.sleep(0.02)
-
-
-def kill_tree(pid):
-    """Kill a server and its children, which have sessions of their own, and wait for their end."""
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    everyone = [pid, *map(int, found.split())]
-    for it in everyone:
-        os.kill(it, signal.SIGKILL)
-    while any(_alive(it) for it in everyone):
-        time.sleep(0.01)
-
-
-def _alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import suppress
+from functools import partial
 
 import pytest
+from crowd import Writers
+from fix_failover import AGENT
 
 from tenantry import AlreadyDone, Query, Router, mint_agent_id
 from tenantry_ops.bouncer import paused
 
 pytestmark = pytest.mark.slow
 
-AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, 'a')"
 
-
-class Load:
+class Load(Writers):
     """Threads that write and read through ``run``; every error is kept."""
 
     def __init__(self, router, tenant, threads=6):
+        super().__init__(*[self.run] * threads)
         self.router, self.tenant = router, tenant
-        self.acknowledged, self.errors = set(), []
-        self.ended = threading.Event()
-        self.changed = threading.Condition()
-        self.threads = [threading.Thread(target=self.run) for _ in range(threads)]
-
-    def __enter__(self):
-        for it in self.threads:
-            it.start()
-        return self
-
-    def __exit__(self, *exc):
-        self.ended.set()
-        for it in self.threads:
-            it.join()
 
     def run(self):
         tenant = self.tenant
@@ -52,17 +39,7 @@ class Load:
             except Exception as error:
                 self.errors.append(error)
                 return
-            with self.changed:
-                self.acknowledged.add(agent)
-                self.changed.notify_all()
-
-    def await_more(self, count=100):
-        with self.changed:
-            wanted = len(self.acknowledged) + count
-            assert self.changed.wait_for(
-                lambda: self.errors or len(self.acknowledged) >= wanted, timeout=30
-            )
-        assert self.errors == []
+            self.note(partial(self.acknowledged.add, agent))
 
 
 @pytest.fixture
@@ -84,10 +61,10 @@ def test_pauses(own, routed, tenant):
     """They wait, and go on."""
     with Load(routed, tenant) as load:
         for _ in range(3):
-            load.await_more()
+            load.await_more(100)
             with paused([own.pooler], ["shard-1", "shard-2"]):
                 pass
-        load.await_more()
+        load.await_more(100)
     judge(load)
 
 
@@ -96,10 +73,10 @@ def test_a_restart(own, program, routed, tenant):
     children = []
     with Load(routed, tenant) as load:
         for _ in range(3):
-            load.await_more()
+            load.await_more(100)
             own.down()
             children.append(own.up(program=program))
-        load.await_more()
+        load.await_more(100)
     judge(load)
     own.down()
     for child in children:

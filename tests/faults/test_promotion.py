@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
+from functools import partial
 
 import psycopg
 import pytest
+from crowd import Writers
 from fix_failover import AGENT
 
 from tenantry import (
@@ -44,25 +45,13 @@ def test_the_new_primary_is_found(stage):
     assert receipt.role == "primary"
 
 
-class Writing:
+class Writing(Writers):
     """Threads that write through the router, and what they were told of every row."""
 
     def __init__(self, stage, count=6):
+        super().__init__(*[self.write] * count)
         self.stage = stage
-        self.acknowledged, self.refused, self.doubted = set(), set(), {}
-        self.ended = threading.Event()
-        self.changed = threading.Condition()
-        self.threads = [threading.Thread(target=self.write) for _ in range(count)]
-
-    def __enter__(self):
-        for it in self.threads:
-            it.start()
-        return self
-
-    def __exit__(self, *exc):
-        self.ended.set()
-        for it in self.threads:
-            it.join()
+        self.refused, self.doubted = set(), {}
 
     def write(self):
         tenant = self.stage.tenant
@@ -76,14 +65,7 @@ class Writing:
             except (psycopg.Error, TenantryError):
                 self.refused.add(agent)
             else:
-                with self.changed:
-                    self.acknowledged.add(agent)
-                    self.changed.notify_all()
-
-    def await_more(self, count, seconds=30.0):
-        with self.changed:
-            wanted = len(self.acknowledged) + count
-            assert self.changed.wait_for(lambda: len(self.acknowledged) >= wanted, seconds)
+                self.note(partial(self.acknowledged.add, agent))
 
 
 def test_a_synchronous_failover_loses_nothing_and_makes_nothing_up(stage):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from bisect import bisect_right
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 
 import pytest
+from crowd import Crowd
+from fix_failover import freeze
 
 from tenantry import DeadlineExceeded, Query, Receipt, Stale, mint_agent_id
 
@@ -25,16 +26,15 @@ AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, %s)"
 NEWEST = "SELECT coalesce(max(name::int), 0) FROM agents WHERE tenant_id = %s"
 
 
-class Journal:
+class Journal(Crowd):
     """A writer of numbered rows, and readers whose every answer is judged."""
 
     def __init__(self, stage):
+        super().__init__(self.write, *[self.read] * 3)
         self.stage = stage
         self.acknowledged = []
         self.served = []
         self.late = 0
-        self.ended = threading.Event()
-        self.changed = threading.Condition()
 
     def write(self):
         tenant = self.stage.tenant
@@ -64,19 +64,14 @@ class Journal:
                 with self.changed:
                     self.late += 1
                 continue
-            with self.changed:
-                self.served.append((began, receipt.bound_ms / 1000, newest, receipt.role))
-                self.changed.notify_all()
+            found = (began, receipt.bound_ms / 1000, newest, receipt.role)
+            self.note(partial(self.served.append, found))
 
     def await_reads(self, role, count=50):
         """Wait until so many more reads were served by a role."""
         with self.changed:
             before = len(self.served)
-
-            def enough():
-                return sum(it[3] == role for it in self.served[before:]) >= count
-
-            assert self.changed.wait_for(enough, 30)
+        self.wait_for(lambda: sum(it[3] == role for it in self.served[before:]) >= count)
 
     def too_old(self):
         """Return the reads that missed a row which they had to see."""
@@ -88,15 +83,8 @@ class Journal:
 
 @pytest.fixture
 def journal(stage):
-    made = Journal(stage)
-    threads = [threading.Thread(target=made.write)]
-    threads += [threading.Thread(target=made.read) for _ in range(3)]
-    for it in threads:
-        it.start()
-    yield made
-    made.ended.set()
-    for it in threads:
-        it.join()
+    with Journal(stage) as made:
+        yield made
 
 
 def test_a_replica_whose_replay_is_paused(stage, journal):
@@ -114,13 +102,8 @@ def test_a_replica_whose_replay_is_paused(stage, journal):
 
 @contextmanager
 def frozen(server):
-    """Stop a server and all its processes, as a hung machine does."""
-    pid = server.pid
-    os.kill(pid, signal.SIGSTOP)
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    everyone = [pid, *map(int, children)]
-    for it in everyone:
-        os.kill(it, signal.SIGSTOP)
+    """Let a server and all its processes hang for a while."""
+    everyone = freeze(server)
     try:
         yield
     finally:

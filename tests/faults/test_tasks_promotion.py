@@ -13,10 +13,11 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from judge import judged, kill_tree, wait_until_at_most
+from judge import judged, wait_until_at_most
 
 from tenantry import LeaseLost, Router, Worker, actors, agents, tasks
 from tenantry_ops.fleet import Fleet
+from tenantry_ops.fleet.process import kill
 from tenantry_ops.initialise import embedded_plan, initialise
 from tenantry_ops.tenants import create
 from tenantry_schema.naming import OPERATOR, SHARD_DATABASE
@@ -49,7 +50,7 @@ def superuser(fleet, server):
 def kill_and_promote(fleet):
     """SIGKILL to the primary and its children, and its replica becomes the primary."""
     (shard,) = fleet.shards
-    kill_tree(shard.primary.pid)
+    kill(shard.primary)
     with superuser(fleet, shard.replicas[0]) as conn:
         assert conn.execute("SELECT pg_promote()").fetchone() == (True,)
 

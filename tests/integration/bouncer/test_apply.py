@@ -190,9 +190,9 @@ def test_an_entry_that_leads_elsewhere_is_moved_in_a_pause(own):
     ini = Ini.of(sections)
     wanted = replace(wanted, ini=ini, files={**wanted.files, INI: render_ini(ini).encode()})
     with Load(own, "shard-1-b") as load:
-        load.wait_for(replica.name)
+        load.await_answers(replica.name)
         apply_plan(own.pooler, wanted)
-        load.wait_for(primary.name)
+        load.await_answers(primary.name)
     assert load.errors == []
     load.check_order(replica.name, primary.name)
 

@@ -58,7 +58,7 @@ def wait_until(condition, within):
 def test_clients_wait_and_go_on(own):
     """Nothing runs in the block; afterwards everybody goes on, without an error."""
     with Load(own, "shard-1") as load:
-        load.wait_for("shard-1-a")
+        load.await_answers("shard-1-a")
         with paused([own.pooler], ["shard-1"]) as window:
             assert paused_now(own) == ["shard-1"]
             before = len(load.seen)
@@ -68,7 +68,7 @@ def test_clients_wait_and_go_on(own):
                 pools = [it for it in console.show("POOLS") if it["database"] == "shard-1"]
             assert sum(it["sv_active"] for it in pools) == 0
             assert len(load.seen) == before
-        load.wait_for("shard-1-a", before + 20)
+        load.await_answers("shard-1-a", before + 20)
     assert load.errors == []
     assert paused_now(own) == []
 
@@ -187,14 +187,14 @@ def test_a_switchover_as_clients_see_it(own):
     """New clients come while it is paused; RELOAD comes last, so that nobody waits for 15 s."""
     primary, replica = own.fleet.shards[0].servers
     with Load(own, "shard-1-b") as load, Load(own, "shard-1-b", threads=2) as late:
-        load.wait_for(replica.name)
+        load.await_answers(replica.name)
         with paused([own.pooler], ["shard-1-b"], deadline=10) as window:
             began = time.monotonic()
             with pytest.raises(psycopg.OperationalError):
                 connected(own, "shard-1-b", connect_timeout=2)
             window.point("shard-1-b", host=primary.host, port=primary.port)
-        load.wait_for(primary.name)
-        late.wait_for(primary.name, 5)
+        load.await_answers(primary.name)
+        late.await_answers(primary.name, 5)
         waited = time.monotonic() - began
     assert load.errors + late.errors == []
     load.check_order(replica.name, primary.name)

@@ -10,9 +10,8 @@ from pathlib import Path
 import psycopg
 import pytest
 from compose_machine import Machine, make_primary, primary, replica
-from fix_fleet import server_folder
+from fix_fleet import passing_fleet
 
-from tenantry_ops.fleet import Fleet
 from tenantry_ops.fleet.programs import find_programs
 from tenantry_ops.fleet.secrets import ROLES as LOGINS
 from tenantry_schema.naming import CATALOG_DATABASE, SHARD_DATABASE
@@ -68,10 +67,8 @@ def machine(project, pytestconfig):
 @pytest.fixture(scope="module")
 def fleet(pytestconfig):
     """One that nothing was laid out on, and that no PgBouncer was introduced to."""
-    with server_folder() as directory:
-        with Fleet.up(directory, pg_bin=pytestconfig.getoption("--pg-bin")) as running:
-            yield running
-            running.discard()
+    with passing_fleet(pytestconfig) as running:
+        yield running
 
 
 def ask(conninfo, question):

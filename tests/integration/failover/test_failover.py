@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 import psycopg
 import pytest
-from fix_failover import anywhere, findings, kill_at, lost, names, server, tenantry, writing
+from fix_failover import anywhere, findings, freeze, kill_at, lost, names, server, tenantry, writing
 
 from tenantry_ops.failover import FleetHands, failover, rewire
 from tenantry_ops.failover.certify import certify
@@ -178,10 +177,7 @@ def test_a_crash_after_the_promotion_leaves_the_end_unknown(fleet, catalog, hand
 def test_a_frozen_primary_is_ended_before_another_is_made(fleet, catalog, hands):
     """It may never answer late; thawed, it would have acknowledged commits."""
     (old,), (new,) = roles(fleet, "shard-2")
-    frozen = server(fleet, old).pid
-    children = Path(f"/proc/{frozen}/task/{frozen}/children").read_text().split()
-    for pid in (frozen, *map(int, children)):
-        os.kill(pid, signal.SIGSTOP)
+    freeze(server(fleet, old))
     with pytest.raises(FailoverRefused, match=f"{new} still receives"):
         failover(catalog, "shard-2")
     assert failover(catalog, "shard-2", hands=hands).primary == new

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from judge import judged, kill_tree, wait_until_at_most, whole_history
+from judge import judged, wait_until_at_most, whole_history
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -25,6 +25,7 @@ from tenantry.catalog_writes import place_bucket
 from tenantry.drive import drive
 from tenantry_ops.cluster import read_places
 from tenantry_ops.fleet import Fleet
+from tenantry_ops.fleet.process import kill
 from tenantry_ops.initialise import embedded_plan, initialise
 from tenantry_ops.tenants import create
 from tenantry_schema.layout import Layout, bucket_statements
@@ -75,7 +76,7 @@ def test_the_primary_dies_and_comes_back(folder, pytestconfig):
             threads = run_in_threads(made)
             for share in (0.7, 0.4):
                 wait_until_at_most(router, tenant, len(graph) * share)
-                kill_tree(fleet.shards[0].primary.pid)
+                kill(fleet.shards[0].primary)
                 fleet.start_server(fleet.shards[0].primary)
             wait_until_at_most(router, tenant, 0)
             for worker in made:

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,8 @@ _UNFINISHED = """
 SELECT count(*) FROM fleet.tasks WHERE state IN ('waiting', 'ready', 'running')
 """
 _HELD = "SELECT count(*) FROM fleet.tasks WHERE state = 'running' AND owner = %s"
+_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
+_LOOK_S = 0.01
 
 
 def run_to_completion(
@@ -86,9 +89,12 @@ def _kill_one(operator: Router, running: dict[str, subprocess.Popen[str]]) -> di
     for name, process in running.items():
         process.send_signal(signal.SIGSTOP)
         try:
-            held = _counted(operator, Query(_HELD, (name,)))
-            if held:
+            if _counted(operator, Query(_HELD, (name,))):
                 process.kill()
+                # What it had sent to a server still happens, and may be a claim.
+                while _counted(operator, Query(_SESSIONS, (name,))):
+                    time.sleep(_LOOK_S)
+                held = _counted(operator, Query(_HELD, (name,)))
                 return {"worker": name, "signal": "SIGKILL", "claims_held": held}
         finally:
             process.send_signal(signal.SIGCONT)

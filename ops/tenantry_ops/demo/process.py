@@ -26,7 +26,9 @@ PLAN = "plan"
 def main() -> None:
     """Do what standard input says, until killed or told to stop."""
     told = json.loads(sys.stdin.readline())
-    with Router(told["catalog"], application="tenantry-demo", pool_size=10) as router:
+    # A worker's sessions are known by its name: whoever kills it can wait for their end.
+    application = told.get("name", "tenantry-demo")
+    with Router(told["catalog"], application=application, pool_size=10) as router:
         if told["role"] == "actor":
             _act(router, UUID(told["tenant"]), UUID(told["actor"]))
         else:

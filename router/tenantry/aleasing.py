@@ -19,7 +19,7 @@ from tenantry.served import Served, proven
 
 if TYPE_CHECKING:
     from tenantry.map import Node, Shard
-    from tenantry.replicas.plan import Answer
+    from tenantry.replicas.plan import Answer, Chosen
     from tenantry.replicas.watch import ShardWatch
 
 logger = logging.getLogger("tenantry")
@@ -55,17 +55,16 @@ class AsyncLeasing(Served):
 
     async def lease_replica(self, call: Call, *, orm: bool = False) -> AsyncLease | None:
         """Open a declared read on a replica, or return None where the primary is to answer."""
-        watch = self._sampler.watch(self.shard_of(call))
-        plan, chosen = self._plan(call, watch), None
+        plan, watch = self._plan(call)
         lease: AsyncLease | None = None
         try:
-            step = None if plan is None else next(plan)
-            while plan is not None and step is not None:
+            step = next(plan)
+            while True:
                 await self._give_up_replica(lease, call)
                 lease, answer = await self._take(step, call, watch, orm=orm)
                 step = plan.send(answer)
         except StopIteration as stop:
-            chosen = stop.value
+            chosen: Chosen = stop.value
         except BaseException as error:
             await self._give_up_replica(lease, call)
             if isinstance(error, TooStale):
@@ -108,15 +107,15 @@ class AsyncLeasing(Served):
         self, step: Ask | News, call: Call, watch: ShardWatch, *, orm: bool
     ) -> tuple[AsyncLease | None, Answer]:
         if isinstance(step, Ask):
-            return await self._ask(step, call, watch.shard, orm=orm)
+            return await self._ask(step, call, watch, orm=orm)
         await await_news(watch, step.until - time.monotonic())
         return None, None
 
     async def _ask(
-        self, step: Ask, call: Call, shard: Shard, *, orm: bool
+        self, step: Ask, call: Call, watch: ShardWatch, *, orm: bool
     ) -> tuple[AsyncLease | None, Answer]:
         node = step.node
-        serving = await self._serving(shard, node)
+        serving = await self._serving(watch.shard, node)
         try:
             lease = AsyncLease(serving, await serving.acquire(self.replica_patience(call)))
         except (psycopg.Error, Unavailable) as error:
@@ -125,14 +124,16 @@ class AsyncLeasing(Served):
         call.replica = node.name
         call.proven = proven(step.said, lease.conn)
         call.watch(lease.conn)
+        asked = time.monotonic()
         try:
             if orm:
                 lease.orm = await serving.adopt(lease.conn)
             answers = await lease.conn.begin(call.opening, call.route.placement.schema)
-            return lease, self.replica_position(call, answers)
+            return lease, self.replica_position(call, answers, step.timeline)
         except Exception as error:
             await self._give_up_replica(lease, call)
             if call.remaining <= 0:
+                watch.hung(node.name, time.monotonic() - asked)
                 raise (call.explain(error) or error) from error
             return None, error
         except BaseException:

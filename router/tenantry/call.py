@@ -28,6 +28,7 @@ from tenantry.prelude import on_primary, on_replica, read_only, with_operation
 from tenantry.receipt import Receipt
 from tenantry.sqlstates import (
     first_line,
+    is_disk_full,
     is_done_before,
     is_fence,
     is_interrupted,
@@ -58,6 +59,7 @@ class Call:
     :ivar operation: the key of what is done, or None
     :ivar replica: the replica that serves the call now, or None for the primary
     :ivar proven: the position that the replica is known to have replayed, so that it is not asked
+    :ivar line: the timeline on which the primary must be to answer for the token, None without one
     :ivar without: replicas that failed the call before
     """
 
@@ -66,6 +68,7 @@ class Call:
         "_fired",
         "_watchdog",
         "deadline",
+        "line",
         "of",
         "operation",
         "proven",
@@ -89,6 +92,7 @@ class Call:
         self.operation: str | None = None
         self.replica: str | None = None
         self.proven: int | None = None
+        self.line: int | None = None
         self.without: frozenset[str] = frozenset()
         self.tenant_text = None if route.tenant is None else key_text(route.tenant)
         self.receipt = Receipt(map_version=of.version)
@@ -109,9 +113,12 @@ class Call:
             if self.operation is None:
                 return prelude
             return with_operation(prelude, self.operation, self.of.key_type)
-        if self.replica is None:
+        if self.replica is not None and self.proven is None:
+            return on_replica(prelude)
+        if self.replica is None and self.line is not None:
             return on_primary(prelude)
-        return read_only(prelude) if self.proven is not None else on_replica(prelude)
+        # Also on the primary: what a caller declares must not work by chance.
+        return read_only(prelude)
 
     def watch(self, conn: Guarded) -> None:
         """Let the watchdog end the connection at the deadline; watching it twice is allowed."""
@@ -186,7 +193,7 @@ class Call:
                 f"the connection to shard {self.route.placement.shard} was lost before COMMIT "
                 f"({first_line(error)}): nothing was committed for {self.route.subject}"
             )
-        if self.read is None and is_read_only(error):
+        if self.read is None and (is_read_only(error) or is_disk_full(error)):
             return ShardUnavailable(
                 f"the primary of shard {self.route.placement.shard} takes no writes now "
                 f"({first_line(error)}): nothing was committed for {self.route.subject}; see "

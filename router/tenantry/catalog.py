@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _FLEET = "SELECT id, key_type, map_version FROM tenantry.fleet"
 _VERSION = "SELECT map_version FROM tenantry.fleet"
 _SHARDS = """
-SELECT shard.id, shard.name, node.name, node.host, node.port, node.dbname, node.zone
+SELECT shard.id, shard.name, shard.durability,
+    node.name, node.host, node.port, node.dbname, node.zone
 FROM tenantry.shards AS shard
 LEFT JOIN tenantry.nodes AS node ON node.shard_id = shard.id
 ORDER BY shard.id, node.id
@@ -62,7 +63,7 @@ def load_map() -> Work[Map]:
     if not fleets:
         raise CatalogUnavailable("the catalog holds no fleet yet: run `tenantry init`")
     fleet_id, key_type, version = fleets[0]
-    shards = _shards((yield Query(_SHARDS)))
+    shards = _shards((yield Query(_SHARDS)), fleet_id)
     buckets = [Bucket(*row) for row in (yield Query(_BUCKETS))]
     pins = yield from _pins()
     return Map(
@@ -121,12 +122,13 @@ def directory_lookup(agent: str) -> Work[TenantKey]:
     return parse_key(text, KeyType(key_type))
 
 
-def _shards(rows: list[tuple[Any, ...]]) -> dict[int, Shard]:
-    nodes: dict[int, list[Node]] = {}
-    names: dict[int, str] = {}
-    for shard, name, *node in rows:
-        names[shard] = name
-        nodes.setdefault(shard, [])
+def _shards(rows: list[tuple[Any, ...]], fleet: UUID) -> dict[int, Shard]:
+    nodes: dict[tuple[int, str, str], list[Node]] = {}
+    for number, name, durability, *node in rows:
+        found = nodes.setdefault((number, name, durability), [])
         if node[0] is not None:
-            nodes[shard].append(Node(*node))
-    return {shard: Shard(shard, names[shard], tuple(found)) for shard, found in nodes.items()}
+            found.append(Node(*node))
+    return {
+        number: Shard(number, name, tuple(found), durability, fleet)
+        for (number, name, durability), found in nodes.items()
+    }

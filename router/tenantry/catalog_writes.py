@@ -14,6 +14,7 @@ from tenantry.errors import (
     AmbiguousPin,
     MapChanged,
     UnknownBucket,
+    UnknownShard,
     UnknownTenant,
 )
 from tenantry.keys import POSITIONS, TenantKey, key_text, position
@@ -32,6 +33,7 @@ UPDATE tenantry.fleet SET map_version = map_version + 1
 WHERE map_version = %s
 RETURNING map_version
 """
+_NEXT = "UPDATE tenantry.fleet SET map_version = map_version + 1 RETURNING map_version"
 _NOTIFY = "SELECT pg_notify(%s, %s)"
 _FLEET = "INSERT INTO tenantry.fleet (id, key_type, models) VALUES (%s, %s, %s)"
 _SHARDS = """
@@ -60,6 +62,7 @@ RETURNING tenant_key
 _SAME_TENANT = "SELECT 1 FROM tenantry.tenants WHERE tenant_key = %s AND name = %s"
 _PINNED = "SELECT tenant_key FROM tenantry.pins WHERE position = %s AND tenant_key <> %s"
 _SHARES = "SELECT tenant_key FROM tenantry.tenants WHERE position = %s AND tenant_key <> %s LIMIT 1"
+_DURABILITY = "UPDATE tenantry.shards SET durability = %s WHERE name = %s RETURNING name"
 _NEXT_BUCKET = "SELECT max(number) + 1 FROM tenantry.buckets"
 _GENERATION = """
 UPDATE tenantry.buckets SET generation = generation + 1
@@ -160,6 +163,19 @@ def pin_tenant(key: TenantKey, shard: int, *, version: int) -> Work[tuple[int, i
     return number, left
 
 
+def declare_durability(shard: str, level: str) -> Work[None]:
+    """Write down what a shard's commits survive; routers take it over with the next map.
+
+    It moves nothing, so it is planned on no version of the map.
+
+    :raises UnknownShard: when the catalog has none of that name
+    """
+    if not (yield Query(_DURABILITY, (level, shard))):
+        raise UnknownShard(f"the catalog has no shard {shard!r:.80}: nothing was changed")
+    rows = yield Query(_NEXT)
+    yield from _tell(rows[0][0])
+
+
 def register_tenant(key: TenantKey, name: str) -> Work[None]:
     """Enter a tenant into the directory; doing it again with the same name does nothing.
 
@@ -204,5 +220,9 @@ def bump(version: int) -> Work[int]:
             f"the map is no longer at version {version}: plan the change again on the newest map"
         )
     changed: int = rows[0][0]
-    yield Query(_NOTIFY, (MAP_CHANNEL, str(changed)))
+    yield from _tell(changed)
     return changed
+
+
+def _tell(version: int) -> Work[None]:
+    yield Query(_NOTIFY, (MAP_CHANNEL, str(version)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -54,6 +55,8 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
         """Connect to where the place is now, and check who answers; again while it makes sense."""
         del conninfo
         until = place.patience
+        while (first := place.first_news_by) is not None:
+            wait_for_news(place.watch, first - time.monotonic())
         while True:
             try:
                 return cls._connect_once(place, kwargs)
@@ -131,6 +134,8 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
         """Connect to where the place is now, and check who answers; again while it makes sense."""
         del conninfo
         until = place.patience
+        while (first := place.first_news_by) is not None:
+            await await_news(place.watch, first - time.monotonic())
         while True:
             try:
                 return await cls._connect_once(place, kwargs)

@@ -18,7 +18,7 @@ from tenantry.serving import Serving
 
 if TYPE_CHECKING:
     from tenantry.map import Node, Shard
-    from tenantry.replicas.plan import Answer
+    from tenantry.replicas.plan import Answer, Chosen
     from tenantry.replicas.watch import ShardWatch
 
 logger = logging.getLogger("tenantry")
@@ -53,17 +53,16 @@ class Leasing(Served):
 
     def lease_replica(self, call: Call, *, orm: bool = False) -> Lease | None:
         """Open a declared read on a replica, or return None where the primary is to answer."""
-        watch = self._sampler.watch(self.shard_of(call))
-        plan, chosen = self._plan(call, watch), None
+        plan, watch = self._plan(call)
         lease: Lease | None = None
         try:
-            step = None if plan is None else next(plan)
-            while plan is not None and step is not None:
+            step = next(plan)
+            while True:
                 self._give_up_replica(lease, call)
                 lease, answer = self._take(step, call, watch, orm=orm)
                 step = plan.send(answer)
         except StopIteration as stop:
-            chosen = stop.value
+            chosen: Chosen = stop.value
         except BaseException as error:
             self._give_up_replica(lease, call)
             if isinstance(error, TooStale):
@@ -105,15 +104,15 @@ class Leasing(Served):
         self, step: Ask | News, call: Call, watch: ShardWatch, *, orm: bool
     ) -> tuple[Lease | None, Answer]:
         if isinstance(step, Ask):
-            return self._ask(step, call, watch.shard, orm=orm)
+            return self._ask(step, call, watch, orm=orm)
         wait_for_news(watch, step.until - time.monotonic())
         return None, None
 
     def _ask(
-        self, step: Ask, call: Call, shard: Shard, *, orm: bool
+        self, step: Ask, call: Call, watch: ShardWatch, *, orm: bool
     ) -> tuple[Lease | None, Answer]:
         node = step.node
-        serving = self._serving(shard, node)
+        serving = self._serving(watch.shard, node)
         try:
             lease = Lease(serving, serving.acquire(self.replica_patience(call)))
         except (psycopg.Error, Unavailable) as error:
@@ -122,14 +121,16 @@ class Leasing(Served):
         call.replica = node.name
         call.proven = proven(step.said, lease.conn)
         call.watch(lease.conn)
+        asked = time.monotonic()
         try:
             if orm:
                 lease.orm = serving.adopt(lease.conn)
             answers = lease.conn.begin(call.opening, call.route.placement.schema)
-            return lease, self.replica_position(call, answers)
+            return lease, self.replica_position(call, answers, step.timeline)
         except Exception as error:
             self._give_up_replica(lease, call)
             if call.remaining <= 0:
+                watch.hung(node.name, time.monotonic() - asked)
                 raise (call.explain(error) or error) from error
             return None, error
         except BaseException:

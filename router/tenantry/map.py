@@ -42,11 +42,22 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One primary and its replicas."""
+    """One primary and its replicas.
+
+    :ivar durability: what a commit survives: ``local``, or ``two-nodes``
+    :ivar fleet: the fleet that it belongs to; None before there is one
+    """
 
     id: int
     name: str
     nodes: tuple[Node, ...]
+    durability: str = "local"
+    fleet: UUID | None = None
+
+    @property
+    def home(self) -> str:
+        """What its servers say of themselves in ``tenantry.shard``."""
+        return f"{self.fleet}/{self.id}"
 
 
 class Placement(NamedTuple):

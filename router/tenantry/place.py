@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: How long a connection that failed waits for news of its shard before it is tried again.
 RETRY_S = 0.25
+#: How long the first connection waits until every node of its shard was asked for its role.
+_FIRST_NEWS_S = 2.0
 
 
 class Place:
@@ -42,6 +44,7 @@ class Place:
         self._pooler = pooler
         self._application = settings.application
         self._patience = settings.acquire_timeout
+        self._known_by = time.monotonic() + _FIRST_NEWS_S
 
     @property
     def shard(self) -> Shard:
@@ -79,15 +82,31 @@ class Place:
         """The moment until which connecting is worth trying, on the monotonic clock."""
         return time.monotonic() + self._patience
 
-    def admit(self, label: str, system: int, timeline: int) -> None:
+    @property
+    def first_news_by(self) -> float | None:
+        """The moment until which news of the shard is worth waiting for before connecting, or None.
+
+        libpq takes the first node that takes writes; whether another one does, too, is known when
+        all were asked.
+        """
+        waits = self.node is None and not self.watch.state.settled and not self.watch.closed
+        return self._known_by if waits and time.monotonic() < self._known_by else None
+
+    def admit(self, label: str, system: int, timeline: int, home: str) -> None:
         """Refuse a server that may not serve here.
 
         :param timeline: a primary's, 0 for a server in recovery
+        :param home: what it says of itself in ``tenantry.shard``
         :raises SplitBrain: when two nodes take writes now
         :raises ShardUnavailable: when it is of another cluster, was deposed, or is no primary
         """
-        identity = self.watch.state.identity
-        if identity is not None and identity.system != system:
+        if home != self.shard.home:
+            raise ShardUnavailable(
+                f"{label} says that it is of fleet and shard {home or '(none)'}, not of "
+                f"{self.shard.home} ({self.shard.name!r}): correct tenantry.nodes"
+            )
+        known = self.watch.state.system
+        if known is not None and known != system:
             raise ShardUnavailable(
                 f"{label} belongs to another cluster than shard {self.shard.name!r} (its system "
                 "identifier differs): correct tenantry.nodes"

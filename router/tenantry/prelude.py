@@ -26,8 +26,20 @@ _AGENT = sql.SQL(
     "(SELECT tenant_id::text FROM agents WHERE id = {agent}), true)"
 )
 
-_REPLAYED = b"; SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_replay_lsn()"
-_WRITTEN = b"; SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_current_wal_insert_lsn()"
+# A position means something on its own line of history only.
+_REPLAYED = (
+    b"; SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_replay_lsn(), "
+    b"(SELECT timeline FROM tenantry.lineage ORDER BY id DESC LIMIT 1)"
+)
+_LINES = (
+    b", (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', system_identifier, timeline, "
+    b"switch_lsn), ',' ORDER BY id) FROM tenantry.lineage)"
+)
+#: Where a primary stands: the position behind what it has written, and its timeline.
+WRITTEN = (
+    b"SELECT pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.substr("
+    b"pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)"
+)
 
 _OPERATION = sql.SQL(
     "INSERT INTO {table} (tenant_id, key) VALUES (current_setting({setting})::{type}, {key})"
@@ -96,12 +108,11 @@ def on_replica(prelude: bytes) -> bytes:
 
 
 def on_primary(prelude: bytes) -> bytes:
-    """Return the message as the primary gets it when no replica qualified.
+    """Return the message as the primary gets it to answer for a token.
 
-    It is read-only there, too: what a caller declares must not work by chance. The answer says how
-    far the primary has written.
+    Its last result says where the primary stands, and on which lines its history has run.
     """
-    return read_only(prelude) + _WRITTEN
+    return read_only(prelude) + b"; " + WRITTEN + _LINES
 
 
 def scatter_prelude() -> bytes:

@@ -4,17 +4,26 @@ Postgres throws a prepared statement's plan away when it finds another ``search_
 it was planned under (``RevalidateCachedQuery`` in plancache.c). One statement shared by two buckets
 was therefore planned anew at every turn: a point read took 1.2 times as long as with a statement
 for each bucket (docs/benchmarks.md). So the bucket is part of what names a prepared statement.
+
+Every statement passes here on its way to the server, so here is noted which of them may write: the
+server's answer does not tell, because ``WITH … AS (UPDATE …) SELECT`` is answered as a SELECT.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from psycopg._preparing import PrepareManager
 
 if TYPE_CHECKING:
     from psycopg._preparing import Key
     from psycopg._queries import PostgresQuery
+
+
+# A word too many costs one more message at COMMIT. A function that writes is not seen.
+_WRITES = re.compile(rb"\b(insert|update|delete|merge)\b", re.IGNORECASE)
 
 
 class BucketStatements(PrepareManager):
@@ -26,7 +35,19 @@ class BucketStatements(PrepareManager):
         self.prepared_max = kept
         #: The schema that the open transaction is routed to.
         self.schema = b""
+        #: Whether a statement of the open transaction may have written.
+        self.wrote = False
+
+    def get(self, query: PostgresQuery, prepare: bool | None = None) -> Any:  # noqa: FBT001  theirs
+        """Say how a statement is to be sent."""
+        self.wrote = self.wrote or _may_write(query.query)
+        return super().get(query, prepare)
 
     def key(self, query: PostgresQuery) -> Key:  # type: ignore[override]  # there a staticmethod
         """Name a statement by its bucket, its text and its types."""
         return (self.schema + query.query, query.types)
+
+
+@lru_cache(maxsize=4096)
+def _may_write(text: bytes) -> bool:
+    return _WRITES.search(text) is not None

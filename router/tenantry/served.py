@@ -14,8 +14,16 @@ from tenantry.errors import (
     TooStale,
 )
 from tenantry.reads import AtLeast
-from tenantry.replicas.plan import OnReplica, Wish, position_needed, read_plan
-from tenantry.tokens import parse_lsn
+from tenantry.replicas.plan import (
+    OnReplica,
+    Wish,
+    check_token,
+    moved_plan,
+    position_needed,
+    read_plan,
+)
+from tenantry.sqlstates import is_lost
+from tenantry.tokens import parse_lines, parse_lsn
 
 if TYPE_CHECKING:
     from tenantry.call import Call
@@ -29,24 +37,29 @@ if TYPE_CHECKING:
 class Served(RouterCore):
     """A router that knows how its calls are served; the doors add the I/O of their colour."""
 
-    def _plan(self, call: Call, watch: ShardWatch) -> Plan | None:
-        """Return how a declared read finds who answers, or None where only the primary can."""
+    def _plan(self, call: Call) -> tuple[Plan, ShardWatch]:
+        """Return how a declared read finds who answers, and the shard that it is to watch."""
         assert call.read is not None
-        if isinstance(call.read, AtLeast) and call.read.token.shard != watch.shard.id:
-            if call.read.token.shard not in call.of.shards:
+        wish = Wish(call.read, call.when, self.settings.acquire_timeout, call.without)
+        shard = self.shard_of(call)
+        if isinstance(call.read, AtLeast) and call.read.token.shard != shard.id:
+            former = call.of.shards.get(call.read.token.shard)
+            if former is None:
                 raise InvalidToken(
                     f"the token is of shard {call.read.token.shard}, which this fleet does not have"
                 )
-            # The bucket has moved since: what was written came along.
-            return None
-        wish = Wish(call.read, call.when, call.without)
-        return read_plan(wish, watch, _Around(self, watch.shard), time.monotonic)
+            watch = self._sampler.watch(former)
+            return moved_plan(wish, call.read.token, watch, time.monotonic), watch
+        watch = self._sampler.watch(shard)
+        return read_plan(wish, watch, _Around(self, shard), time.monotonic), watch
 
     def told(self, call: Call, error: BaseException) -> BaseException:
         """Return an error as its caller should get it."""
         explained = call.explain(error) or error
         if isinstance(explained, ReadInterrupted):
             self._counts.add(call.read, "interrupted")
+            if call.replica is not None and is_lost(error):
+                self._sampler.watch(self.shard_of(call)).set_aside(call.replica)
         return explained
 
     def replica_patience(self, call: Call) -> float:
@@ -54,23 +67,26 @@ class Served(RouterCore):
         assert call.read is not None
         return min(call.remaining, call.read.wait.total_seconds())
 
-    def chosen(self, call: Call, chosen: Chosen | None) -> None:
-        """Take in who answers a declared read; None for the primary without a choice."""
-        receipt = call.receipt
-        receipt.waited_ms = 0.0 if chosen is None else chosen.waited * 1000
+    def chosen(self, call: Call, chosen: Chosen) -> None:
+        """Take in who answers a declared read."""
+        call.receipt.waited_ms = chosen.waited * 1000
         # A later transaction of the same session is opened anew, and asks.
         call.proven = None
-        if call.replica is None:
-            receipt.fallback = True
-        self._counts.add(call.read, "primary" if call.replica is None else "replica")
-        if call.replica is not None:
-            _note_replica(call, chosen.as_of if isinstance(chosen, OnReplica) else None)
+        if isinstance(chosen, OnReplica):
+            self._counts.add(call.read, "replica")
+            _note_replica(call, chosen.as_of)
+        else:
+            self._counts.add(call.read, "primary")
+            call.receipt.fallback = True
+            call.line = chosen.timeline
 
     def opened(self, call: Call, answers: Answers) -> None:
         """Take in what a prelude answered.
 
         :raises UnknownAgent: when there is no such agent
         :raises InvalidToken: when the token is of a place that the primary has not reached
+        :raises TokenLost: when a failover lost what the token stood for
+        :raises ShardUnavailable: when that is not known yet
         :raises TooStale: when a replica that served before is too old by now
         """
         if call.route.agent is not None:
@@ -80,12 +96,15 @@ class Served(RouterCore):
         elif call.replica is not None:
             self._check_again(call, answers)
             return
-        else:
-            _check_written(call, parse_lsn(answers[-1][1]))
+        elif call.line is not None:
+            _check_written(call, call.line, *answers[-1])
         call.receipt.role, call.receipt.bound_ms = "primary", 0.0
 
-    def replica_position(self, call: Call, answers: Answers) -> int | None:
-        """Return what a replica has replayed, or None when it cannot answer this call."""
+    def replica_position(self, call: Call, answers: Answers, line: int) -> int | None:
+        """Return what a replica has replayed, or None when it cannot answer this call.
+
+        :param line: the timeline on which its position counts
+        """
         if call.route.agent is not None:
             if not answers[0][0]:
                 # The agent may be newer than the replica.
@@ -93,8 +112,9 @@ class Served(RouterCore):
             self._learn(call, answers[0][0])
         if call.proven is not None:
             return call.proven
-        recovery, position = answers[-1]
-        return parse_lsn(position) if recovery == "t" and position else None
+        recovery, position, timeline = answers[-1]
+        counts = recovery == "t" and timeline == str(line)
+        return parse_lsn(position) if counts and position else None
 
     def shard_of(self, call: Call) -> Shard:
         """Return the shard that a call goes to.
@@ -109,14 +129,15 @@ class Served(RouterCore):
     def _check_again(self, call: Call, answers: Answers) -> None:
         assert call.read is not None
         watch = self._sampler.watch(self.shard_of(call))
-        position = self.replica_position(call, answers)
-        needed = position_needed(call.read, watch.state, time.monotonic())
+        state = watch.state
+        position = self.replica_position(call, answers, state.timeline)
+        needed = position_needed(call.read, state, time.monotonic())
         if position is None or needed is None or position < needed:
             raise TooStale(
                 f"replica {call.replica} no longer promises what was declared for "
                 f"{call.route.subject}: open a new session"
             )
-        _note_replica(call, watch.state.trail.as_of(position))
+        _note_replica(call, state.trail.as_of(position))
 
     def _learn(self, call: Call, tenant_text: str) -> None:
         agent = call.route.agent
@@ -169,11 +190,21 @@ def _note_replica(call: Call, as_of: float | None) -> None:
     call.receipt.bound_ms = None if as_of is None else (time.monotonic() - as_of) * 1000
 
 
-def _check_written(call: Call, written: int) -> None:
-    if isinstance(call.read, AtLeast) and call.read.token.shard == call.route.placement.shard:
-        token = call.read.token
-        if token.lsn > written:
-            raise InvalidToken(
-                f"the token stands for a place that shard {token.shard} has not reached: it was "
-                "changed on its way, or the primary was restored from an older backup"
+def _check_written(call: Call, line: int, position: str, timeline: str, lines: str) -> None:
+    assert isinstance(call.read, AtLeast)
+    token, present = call.read.token, int(timeline, 16)
+    if present != line:
+        # A failover since the token was looked at, or nobody could look.
+        history = parse_lines(lines)
+        if not history or history[-1].timeline != present:
+            raise ShardUnavailable(
+                f"the primary of shard {token.shard} is on timeline {present}, and nobody has "
+                "written down yet where the former one ended: whether it contains what the token "
+                "stands for is known in a moment; try again"
             )
+        check_token(token, history)
+    if token.lsn > parse_lsn(position):
+        raise InvalidToken(
+            f"the token stands for a place that shard {token.shard} has not reached: it was "
+            "changed on its way, or the primary was restored from an older backup"
+        )

@@ -24,6 +24,7 @@ _INTERRUPTED = frozenset({"40001", "40P01", "57014"})
 _FOREIGN_KEY_VIOLATION = "23503"
 _UNIQUE_VIOLATION = "23505"
 _READ_ONLY = "25006"
+_DISK_FULL = "53100"
 
 #: The ending of the name of every foreign key to a tenant's own row.
 TENANT_FKEY = "_tenant_fkey"
@@ -91,6 +92,12 @@ def is_read_only(error: BaseException) -> bool:
     """Say whether a write was refused because its transaction may only read."""
     found = database_error(error)
     return found is not None and found.sqlstate == _READ_ONLY
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Say whether the server has no room left for what was written."""
+    found = database_error(error)
+    return found is not None and found.sqlstate == _DISK_FULL
 
 
 def is_lost(error: BaseException) -> bool:

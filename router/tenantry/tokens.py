@@ -117,6 +117,15 @@ def parse_lsn(text: str) -> int:
     return int(high, 16) << 32 | int(low, 16)
 
 
+def parse_lines(text: str) -> tuple[Line, ...]:
+    """Return the lines of a shard's history from one text: ``system timeline [switch],…``."""
+    found = []
+    for line in text.split(",") if text else ():
+        system, timeline, *switch = line.split()
+        found.append(Line(int(system), int(timeline), parse_lsn(switch[0]) if switch else None))
+    return tuple(found)
+
+
 def lsn_text(lsn: int) -> str:
     """Return the text of a byte position as Postgres writes it."""
     return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"

@@ -6,7 +6,8 @@ synchronous standby then returns normally and only a warning tells. So an interr
 never cancelled: its socket is closed and the caller gets :class:`~tenantry.errors.OutcomeUnknown`.
 
 A transaction that wrote has its id asked for in the same flight as the COMMIT, as a message of its
-own before it: the answer arrives also when the COMMIT's does not, and costs no round trip.
+own before it: the answer arrives also when the COMMIT's does not, and costs no round trip. The same
+message raises ``synchronous_commit`` to what was declared for the shard.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 
 from tenantry.errors import OutcomeUnknown
 from tenantry.pooled import keeps_statements
+from tenantry.prelude import WRITTEN
 from tenantry.prepared import BucketStatements
 from tenantry.tokens import Token, parse_lsn
 from tenantry.watchdog import Shuttable
@@ -40,11 +42,23 @@ _WHO = b"""
 SELECT system_identifier,
     CASE WHEN pg_is_in_recovery() THEN ''
          ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
-    pid, backend_start
+    pid, backend_start,
+    (SELECT concat(fleet_id, '/', shard_id) FROM tenantry.shard)
 FROM pg_control_system(), pg_stat_get_activity(pg_backend_pid())
 """
-_XID = b"SELECT pg_catalog.pg_current_xact_id_if_assigned()"
-_LSN = b"SELECT pg_catalog.pg_current_wal_insert_lsn()"
+# A commit counts at the level that was declared for its shard: what a transaction, a role or a
+# setting of the server weakened is made good before COMMIT. A stronger level stays.
+_XID = {
+    durability: (
+        b"SELECT pg_catalog.pg_current_xact_id_if_assigned(), "
+        b"CASE WHEN pg_catalog.current_setting('synchronous_commit') IN (" + weaker + b") "
+        b"THEN pg_catalog.set_config('synchronous_commit', 'on', true) END"
+    )
+    for durability, weaker in (
+        ("local", b"'off'"),
+        ("two-nodes", b"'off', 'local', 'remote_write'"),
+    )
+}
 
 # What may outlive its transaction, and would reach the next tenant on the connection. It is taken
 # away in a transaction of its own, in the message that opens the next one.
@@ -94,9 +108,9 @@ class Truthful(psycopg.BaseConnection[Any]):
     wrote: bool = False
     #: Whether something may have been left in the session for whoever has the connection next.
     lasting: bool = False
-    #: Whether the caller wants to know where its commit stands, and the answer.
+    #: Whether the caller wants to know where its commit stands, and the answer: position, timeline.
     wants_position: bool = False
-    position: int | None = None
+    position: tuple[int, int] | None = None
     #: The id of the transaction that was committed last, if it was told.
     told_xid: str | None = None
     #: ``host:port/database``, for messages.
@@ -179,11 +193,11 @@ class Truthful(psycopg.BaseConnection[Any]):
         :raises ShardUnavailable: when it was deposed, or belongs to another cluster
         """
         self.pgconn.send_query(_WHO)
-        ((system, timeline, pid, started),) = yield from self._answers()
+        ((system, timeline, pid, started, home),) = yield from self._answers()
         self.system, self.timeline = int(system), int(timeline or "0", 16)
         # A pooler tells a process id of its own making, and deals sessions out anew.
         self.backend = (int(pid), started) if int(pid) == self.pgconn.backend_pid else None
-        self.place.admit(self.node_label, self.system, self.timeline)
+        self.place.admit(self.node_label, self.system, self.timeline, home)
 
     def settle(self) -> PQGen[None]:
         """Ask a new connection's server who it is, and prepare nothing that would not be kept.
@@ -200,7 +214,7 @@ class Truthful(psycopg.BaseConnection[Any]):
         """Open a routed transaction by one message; give the first row of each of its results."""
         self._check_connection_ok()
         self._statements.schema = schema.encode()
-        self.wrote = False
+        self.wrote = self._statements.wrote = False
         if self.lasting:
             self.lasting, prelude = False, _CLEAN + prelude
         self.pgconn.send_query(prelude)
@@ -233,7 +247,8 @@ class Truthful(psycopg.BaseConnection[Any]):
         self.told_xid = self.position = None
         self.committing = True
         result: PGresult | None
-        if (self.wrote or self.wants_position) and self._pipeline is None:
+        wrote = self.wrote or self._statements.wrote
+        if (wrote or self.wants_position) and self._pipeline is None:
             result = yield from self._commit_in_flight()
         else:
             result = yield from self._exec_command(b"COMMIT")
@@ -247,19 +262,19 @@ class Truthful(psycopg.BaseConnection[Any]):
 
     def _note_position(self) -> None:
         if self.call is not None and self.position is not None:
-            shard = self.place.shard.id
-            token = Token(shard, self.system, self.timeline, self.position)
+            position, timeline = self.position
+            token = Token(self.place.shard.id, self.system, timeline, position)
             self.call.receipt.committed(token)
 
     def _commit_in_flight(self) -> PQGen[PGresult]:
         """Send the question for the id, the COMMIT and the question for its position together."""
         pgconn = self.pgconn
         pgconn.enter_pipeline_mode()
-        pgconn.send_query_params(_XID, None)
+        pgconn.send_query_params(_XID[self.place.shard.durability], None)
         pgconn.pipeline_sync()
         pgconn.send_query_params(b"COMMIT", None)
         if self.wants_position:
-            pgconn.send_query_params(_LSN, None)
+            pgconn.send_query_params(WRITTEN, None)
         pgconn.pipeline_sync()
         yield from generators.send(pgconn)
         # Each answer is taken as it comes: the COMMIT's may never do.
@@ -270,7 +285,9 @@ class Truthful(psycopg.BaseConnection[Any]):
         if self.wants_position:
             position = yield from self._next()
             if position.status == ExecStatus.TUPLES_OK:
-                self.position = parse_lsn((position.get_value(0, 0) or b"").decode())
+                at, timeline = (position.get_value(0, it) or b"" for it in range(2))
+                # Behind a pooler the timeline may have changed since this connection was made.
+                self.position = parse_lsn(at.decode()), int(timeline, 16)
         yield from self._next()
         pgconn.exit_pipeline_mode()
         return result

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
+from tenantry.catalog_writes import declare_durability
 from tenantry.conninfo import parse
+from tenantry.drive import drive
 from tenantry_ops.failover.ask import ask_shard, node_conninfo
 from tenantry_ops.failover.record import read_record
 from tenantry_ops.failover.sync import Sync, setting_for
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from tenantry_ops.failover.standing import ShardStanding
 
 LEVELS = ("local", "two-nodes")
-
-_SET = "UPDATE tenantry.shards SET durability = %s WHERE name = %s"
 
 
 def declare(catalog: str, name: str, level: str) -> list[str]:
@@ -47,8 +47,8 @@ def declare(catalog: str, name: str, level: str) -> list[str]:
             if found.answers and wanted != present:
                 conninfo = node_conninfo(given, record.node(found.node), "tenantry-shard")
                 left += _set_names(found.node, conninfo, wanted)
-        with connect(catalog) as conn:
-            conn.execute(_SET, (level, name))
+        with connect(catalog) as conn, conn.transaction():
+            drive(conn, declare_durability(name, level))
     return left
 
 

@@ -81,7 +81,6 @@ class Standing:
     written: int | None = None
     received: int | None = None
     replayed: int | None = None
-    replayed_at: datetime | None = None
     ended: int | None = None
     streaming: bool = False
     replicas: tuple[Replica, ...] = ()

@@ -58,11 +58,6 @@ class Trail:
             index = bisect_left(self._moments, since)
             return None if index == len(self._moments) else self._positions[index]
 
-    @property
-    def newest(self) -> float | None:
-        """The newest moment of which the primary's position is known."""
-        return self._moments[-1] if self._moments else None
-
 
 def last_record(position: int, segment: int) -> int:
     """Return an insert position as the end of the record before it.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _WHO = b"""
 SELECT system_identifier, pg_postmaster_start_time(),
+    (SELECT concat(fleet_id, '/', shard_id) FROM tenantry.shard),
     pg_size_bytes(current_setting('wal_segment_size'))
 FROM pg_control_system()
 """
@@ -166,9 +167,9 @@ class Link:
             for row in range(result.ntuples)
         ]
         if self._question is _WHO:
-            system, started, segment = rows[0]
+            system, started, home, segment = rows[0]
             self._segment, self._pause = int(segment), _FIRST_PAUSE_S
-            self.identity = Identity(int(system), started)
+            self.identity = Identity(int(system), started, home)
             return self.identity
         if self._question is _LINEAGE:
             return tuple(

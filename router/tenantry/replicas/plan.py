@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tenantry.reads import Declared
     from tenantry.replicas.view import ReplicaState, ShardState
     from tenantry.replicas.watch import ShardWatch
-    from tenantry.tokens import Token
+    from tenantry.tokens import Line, Token
 
 #: Replicas asked before the caller's other wish is followed: each costs a round trip.
 _TRIES = 2
@@ -37,10 +37,12 @@ class Ask:
     """Open the transaction on a replica. The answer is sent back: a position, None or an error.
 
     :ivar said: what it said to the sampler, if that is enough for a connection that was there then
+    :ivar timeline: the line of history on which a position counts
     """
 
     node: Node
     said: ReplicaState | None
+    timeline: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class News:
 class OnReplica:
     """The replica that was asked last answers.
 
-    :ivar as_of: the moment that its answer shows in full, or None when only a token was asked for
+    :ivar as_of: the moment that its answer shows in full, or None when none is known
     """
 
     node: Node
@@ -64,9 +66,13 @@ class OnReplica:
 
 @dataclass(frozen=True, slots=True)
 class OnPrimary:
-    """The primary answers, because no replica qualified."""
+    """The primary answers, because no replica qualified.
+
+    :ivar timeline: the one on which it must be to answer for a token, or None
+    """
 
     waited: float
+    timeline: int | None = None
 
 
 #: What a replica answered: the position it has replayed, the failure, or None when it is none.
@@ -80,11 +86,13 @@ class Wish:
     """What a caller declared.
 
     :ivar until: its deadline on the monotonic clock
+    :ivar patience: seconds for which it waits for a primary that is away
     :ivar without: names of replicas that failed it already
     """
 
     policy: Declared
     until: float
+    patience: float
     without: frozenset[str] = frozenset()
 
 
@@ -109,20 +117,41 @@ def read_plan(
     :raises TooStale: when no replica qualifies and the caller does not want the primary
     """
     began, policy = now(), wish.policy
-    if not watch.state.settled:
-        yield from _first_news(watch, min(wish.until, began + _FIRST_NEWS_S), now)
+    yield from _first_news(watch, min(wish.until, began + _FIRST_NEWS_S), now)
     give_up = min(wish.until, now() + policy.wait.total_seconds())
     failed = set(wish.without)
-    while True:
+    while not _of_an_earlier_line(policy, watch.state):
         found = yield from _tries(policy, watch, around, failed, now)
         if found is not None:
             node, as_of = found
             return OnReplica(node, as_of, now() - began)
         if policy.otherwise == "primary":
-            return OnPrimary(now() - began)
+            break
         if policy.otherwise == "error" or now() >= give_up:
             raise _too_stale(policy, watch, now())
         yield News(give_up)
+    if isinstance(policy, Stale):
+        return OnPrimary(now() - began)
+    yield from _primary_news(watch, min(wish.until, now() + wish.patience), now)
+    if watch.state.lineage:
+        check_token(policy.token, watch.state.lineage)
+    return OnPrimary(now() - began, watch.state.timeline)
+
+
+def moved_plan(wish: Wish, token: Token, former: ShardWatch, now: Callable[[], float]) -> Plan:
+    """Choose who answers for a token of the shard that the bucket has left: its primary now.
+
+    What was written came along, if the token stands for anything.
+
+    :param former: the shard that the token is of
+    :raises TokenLost: when a failover lost what the token stood for
+    :raises InvalidToken: for a token of another fleet
+    """
+    began = now()
+    yield from _first_news(former, min(wish.until, began + _FIRST_NEWS_S), now)
+    if former.state.lineage:
+        check_token(token, former.state.lineage)
+    return OnPrimary(now() - began)
 
 
 def _first_news(
@@ -130,6 +159,21 @@ def _first_news(
 ) -> Generator[Ask | News, Answer, None]:
     while not watch.state.settled and now() < until:
         yield News(until)
+
+
+def _primary_news(
+    watch: ShardWatch, until: float, now: Callable[[], float]
+) -> Generator[Ask | News, Answer, None]:
+    """Wait for a primary whose line of history is known: a failover may have lost the token."""
+    while (watch.state.primary is None or not watch.state.settled) and now() < until:
+        yield News(until)
+
+
+def _of_an_earlier_line(policy: Declared, state: ShardState) -> bool:
+    """Say whether a token is of a timeline that was left: then it means the primary."""
+    if isinstance(policy, Stale) or not state.lineage:
+        return False
+    return check_token(policy.token, state.lineage) is Standing.KEPT
 
 
 def _tries(
@@ -149,7 +193,7 @@ def _tries(
         if found is None:
             return None
         node = found.node
-        answer = yield Ask(node, found if isinstance(policy, Stale) else None)
+        answer = yield Ask(node, found if isinstance(policy, Stale) else None, state.timeline)
         if isinstance(answer, int) and answer >= needed:
             watch.served(node.name)
             return node, state.trail.as_of(answer)
@@ -170,17 +214,19 @@ def position_needed(policy: Declared, state: ShardState, now: float) -> int | No
         return state.trail.needed(now - policy.max_lag.total_seconds())
     if not state.lineage:
         return None
-    check_token(policy.token, state)
+    check_token(policy.token, state.lineage)
     return policy.token.lsn
 
 
-def check_token(token: Token, state: ShardState) -> None:
-    """Refuse a token that stands for nothing in the shard's history.
+def check_token(token: Token, lineage: Sequence[Line]) -> Standing:
+    """Say what a token stands for, and refuse one that stands for nothing in the shard's history.
+
+    :param lineage: of the shard, at least one line
 
     :raises TokenLost: when a failover lost what it stood for
     :raises InvalidToken: when it is of another fleet
     """
-    found = standing(token, state.lineage)
+    found = standing(token, lineage)
     if found is Standing.FOREIGN:
         raise InvalidToken(
             f"the token is of cluster {token.system}, which is not this shard's: it was given by "
@@ -189,9 +235,10 @@ def check_token(token: Token, state: ShardState) -> None:
     if found is Standing.LOST:
         raise TokenLost(
             f"the token stands for a write on timeline {token.timeline}, and nothing confirms that "
-            f"timeline {state.timeline} contains it: a failover lost it, or nobody saw where the "
-            "former timeline ended; look on the primary whether the write is there"
+            f"timeline {lineage[-1].timeline} contains it: a failover lost it, or nobody saw where "
+            "the former timeline ended; look on the primary whether the write is there"
         )
+    return found
 
 
 def choose(candidates: Sequence[ReplicaState], around: Surroundings) -> ReplicaState | None:

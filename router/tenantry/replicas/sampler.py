@@ -36,7 +36,7 @@ class _Sampled:
     """A shard that is being watched: its view, its links, who is told."""
 
     def __init__(self, shard: Shard, given: dict[str, Any], sampler: Sampler) -> None:
-        self.view = ShardView(shard.nodes)
+        self.view = ShardView(shard)
         self.watch = ShardWatch(shard, sampler.hurry)
         #: Whether a node said where it stands since its history was looked at.
         self.resampled = False

@@ -2,6 +2,8 @@
 
 The rules (design, sections 1 and 5):
 
+- A node that says it is of another shard, or of another cluster than the first primary was, has no
+  say, whatever role it has.
 - The role is what Postgres says. Two nodes that take writes are a split brain, whatever their
   timelines: nothing is guessed.
 - A timeline never goes back: once timeline 2 was seen, a node on timeline 1 that takes writes alone
@@ -20,7 +22,7 @@ from tenantry.replicas.lag import Trail
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tenantry.map import Node
+    from tenantry.map import Node, Shard
     from tenantry.tokens import Line
 
 
@@ -29,10 +31,12 @@ class Identity:
     """Who a server says it is when it is connected to.
 
     :ivar started: its start, as Postgres writes it: another start is another life
+    :ivar home: the fleet and the shard that it says it is of, or nothing
     """
 
     system: int
     started: str
+    home: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class ShardState:
     """What is known of a shard at one moment: immutable, replaced by the next.
 
     :ivar primary: the one node that takes writes, or None
+    :ivar system: the system identifier of the shard's cluster, None before a primary was seen
     :ivar writable: every node that takes writes: more than one is a split brain
     :ivar timeline: the newest timeline that was ever seen, 0 before the first
     :ivar refused: node -> why it is not used
@@ -78,7 +83,7 @@ class ShardState:
     """
 
     primary: Node | None = None
-    identity: Identity | None = None
+    system: int | None = None
     writable: tuple[Node, ...] = ()
     timeline: int = 0
     replicas: tuple[ReplicaState, ...] = ()
@@ -96,8 +101,10 @@ class ShardState:
 class ShardView:
     """Everything that the nodes of a shard have answered so far; the sampler's own."""
 
-    def __init__(self, nodes: Iterable[Node]) -> None:
-        self.nodes = {node.name: node for node in nodes}
+    def __init__(self, shard: Shard) -> None:
+        self.nodes = {node.name: node for node in shard.nodes}
+        self._home = shard.home
+        self._system: int | None = None
         self._identities: dict[str, Identity] = {}
         self._samples: dict[str, Sample] = {}
         self._lost: dict[str, str] = {}
@@ -138,14 +145,19 @@ class ShardView:
 
     def state(self) -> ShardState:
         """Return what is known now."""
-        writable = [it for it, s in self._samples.items() if not s.recovery and not s.read_only]
+        foreign = self._foreign()
+        writable = [
+            name
+            for name, it in self._samples.items()
+            if not it.recovery and not it.read_only and name not in foreign
+        ]
         self._timeline = max((self._timeline, *map(self._timeline_of, writable)))
-        refused = dict(self._lost)
+        refused = {**self._lost, **foreign}
         primary = self._primary(writable, refused)
         replicas = () if primary is None else tuple(self._replicas(primary, refused))
         return ShardState(
             primary=None if primary is None else self.nodes[primary],
-            identity=None if primary is None else self._identities[primary],
+            system=self._system,
             writable=tuple(self.nodes[it] for it in sorted(writable)),
             timeline=self._timeline,
             replicas=replicas,
@@ -154,6 +166,20 @@ class ShardView:
             trail=self._trail,
             settled=self._settled(primary),
         )
+
+    def _foreign(self) -> dict[str, str]:
+        """Return the nodes that are listed by mistake, and why they have no say."""
+        found = {}
+        for name in self._samples:
+            who = self._identities[name]
+            if who.home != self._home:
+                found[name] = f"it says that it is of fleet and shard {who.home or '(none)'}"
+            elif self._system not in (None, who.system):
+                found[name] = (
+                    f"it belongs to another cluster (system identifier {who.system}, not "
+                    f"{self._system}); if the shard was made anew on purpose, restart this process"
+                )
+        return found
 
     def _settled(self, primary: str | None) -> bool:
         if len(self._samples) + len(self._lost) < len(self.nodes):
@@ -178,16 +204,15 @@ class ShardView:
         if self._trail_of != (name, self._timeline):
             self._trail_of, self._trail = (name, self._timeline), Trail()
         self._trail.note(sample.sent, sample.position)
+        self._system = self._identities[name].system
         return name
 
     def _replicas(self, primary: str, refused: dict[str, str]) -> Iterable[ReplicaState]:
-        ours = self._identities[primary].system
+        refused |= self._foreign()
         for name, sample in self._samples.items():
-            if name == primary:
+            if name == primary or name in refused:
                 continue
-            if self._identities[name].system != ours:
-                refused[name] = "it belongs to another cluster (its system identifier differs)"
-            elif not sample.recovery:
+            if not sample.recovery:
                 refused[name] = "it is a read-only primary, not a replica"
             elif sample.certified != self._timeline:
                 refused[name] = f"it has not replayed the beginning of timeline {self._timeline}"

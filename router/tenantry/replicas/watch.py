@@ -21,8 +21,14 @@ _FIRST_S, _LONGEST_S = 0.25, 30.0
 class ShardWatch:
     """The newest state of a shard, who waits for the next, and which replicas are set aside."""
 
-    def __init__(self, shard: Shard, hurry: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        shard: Shard,
+        hurry: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.shard = shard
+        self._clock = clock
         self.state = ShardState()
         self._hurry = hurry
         self._lock = threading.Lock()
@@ -73,7 +79,12 @@ class ShardWatch:
             _, pause = self._aside.get(node, (0.0, _FIRST_S / 2))
             pause = min(pause * 2, _LONGEST_S)
             jitter = random.uniform(0.75, 1.25)  # noqa: S311  jitter is not a secret
-            self._aside[node] = (time.monotonic() + pause * jitter, pause)
+            self._aside[node] = (self._clock() + pause * jitter, pause)
+
+    def hung(self, node: str, seconds: float) -> None:
+        """Set a replica aside on which a caller's deadline came, if it had time to answer."""
+        if seconds >= _FIRST_S:
+            self.set_aside(node)
 
     def served(self, node: str) -> None:
         """Take a replica that answered back in."""

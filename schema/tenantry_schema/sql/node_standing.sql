@@ -25,7 +25,6 @@ SELECT
     CASE WHEN pg_is_in_recovery() THEN
         (pg_last_wal_replay_lsn() - '0/0'::pg_lsn)::bigint
     END AS replayed,
-    pg_last_xact_replay_timestamp() AS replayed_at,
     coalesce((SELECT status = 'streaming' FROM pg_stat_wal_receiver), false) AS streaming,
     (
         SELECT coalesce(json_agg(json_build_object(

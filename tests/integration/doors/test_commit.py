@@ -22,7 +22,7 @@ from tenantry import (
     UnknownAgent,
     mint_agent_id,
 )
-from tenantry.errors import InvalidInput
+from tenantry.errors import InvalidInput, ShardUnavailable
 from tenantry_schema.naming import OPERATOR
 
 AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, %s)"
@@ -160,7 +160,9 @@ def test_the_outcome_of_a_commit_that_never_arrived(through_a_network, router, t
         with routed.connection(tenant=tenant, operation=operation) as conn:
             conn.execute(AGENT, (tenant, mint_agent_id(tenant), "a"))
             network.cut_before = b"COMMIT"
-    expected = Outcome.ROLLED_BACK if operation else Outcome.UNKNOWN
+    # The question for the transaction's id may have come through before the cut.
+    known = operation is not None or unknown.value.xid is not None
+    expected = Outcome.ROLLED_BACK if known else Outcome.UNKNOWN
     assert router.outcome(unknown.value) is expected
     with router.connection(tenant=tenant, operation=operation) as conn:
         assert conn.execute("SELECT count(*) FROM agents").fetchone() == (0,)
@@ -227,6 +229,66 @@ def test_a_commit_that_outlives_its_deadline_is_unknown(hanging, router, tenant,
                 {"t": tenant, "a": mint_agent_id(tenant), "n": name},
             )
     hanging.execute("SELECT pg_terminate_backend(%s)", (until(hanging, WAITING),))
+
+
+WRITES_IN_A_SELECT = """
+WITH made AS (INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, 'a') RETURNING id)
+SELECT id FROM made
+"""
+
+
+def test_the_id_of_a_transaction_that_wrote_inside_a_select_is_known(hanging, router, tenant):
+    """The server answers such a statement as a SELECT; claims of tasks are written so."""
+    with pytest.raises(OutcomeUnknown) as unknown:
+        with router.connection(tenant=tenant, deadline=0.5) as conn:
+            conn.execute(WRITES_IN_A_SELECT, (tenant, mint_agent_id(tenant)))
+    assert unknown.value.xid.isdigit()
+    hanging.execute("SELECT pg_terminate_backend(%s)", (until(hanging, WAITING),))
+
+
+@pytest.fixture
+def declare(laid_out, tenant):
+    """Routers that were told what commits of the tenant's shard survive."""
+    with Router(laid_out.catalog_conninfo()) as router:
+
+        def told(durability):
+            shard = router.map.shards[router.where(tenant=tenant).shard]
+            router.map.shards[shard.id] = replace(shard, durability=durability)
+            return router
+
+        yield told
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("local", "off", True),
+        ("local", "local", False),
+        ("two-nodes", "off", True),
+        ("two-nodes", "local", True),
+    ],
+)
+def test_no_transaction_weakens_what_was_declared(hanging, declare, tenant, case):
+    """A weaker level is raised before COMMIT, which then waits for the standby; others stay."""
+    (durability, level, waits), told = case, []
+    try:
+        with declare(durability).connection(tenant=tenant, deadline=0.5) as conn:
+            conn.execute(f"SET LOCAL synchronous_commit = {level}")
+            conn.execute(AGENT, (tenant, mint_agent_id(tenant), "a"))
+    except OutcomeUnknown as error:
+        told.append(error)
+        hanging.execute("SELECT pg_terminate_backend(%s)", (until(hanging, WAITING),))
+    assert bool(told) is waits
+
+
+def test_a_full_disk_is_the_shards_affair(router, tenant):
+    """It is named, and nothing was committed; ``run`` may try again."""
+    with pytest.raises(ShardUnavailable, match=r"takes no writes now .*: nothing was committed"):
+        with router.connection(tenant=tenant) as conn:
+            conn.execute(AGENT, (tenant, mint_agent_id(tenant), "a"))
+            conn.execute("DO $$ BEGIN RAISE disk_full; END $$")
+    with router.connection(tenant=tenant) as conn:
+        assert conn.execute("SELECT count(*) FROM agents").fetchone() == (0,)
 
 
 async def test_a_cancelled_task_does_not_cancel_its_commit(hanging, laid_out, tenant):

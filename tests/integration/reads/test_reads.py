@@ -24,6 +24,7 @@ from tenantry import (
     Router,
     Stale,
     Token,
+    TokenLost,
     TooStale,
     mint_agent_id,
 )
@@ -166,6 +167,35 @@ def test_a_replica_that_lags_does_not_answer(laid_out, router, tenant):
     assert counted["at_least"]["refused"] >= 2
     assert counted["stale"]["refused"] >= 1
     assert counted["stale"]["replica"] >= 1
+
+
+def test_reads_are_counted_by_policy_and_outcome(laid_out, router, tenant):
+    """Each once, with what served it."""
+    shard = shard_of(laid_out, router, tenant)
+    token = add_agent(router, tenant)
+    until_replayed(router, tenant, token)
+    never = Stale(seconds=1e-6)
+    with Router(laid_out.catalog_conninfo()) as counting:
+
+        def read(policy):
+            with counting.session(tenant=tenant, read=policy) as session:
+                session.execute(text("SELECT 1"))
+            return counting.stats()["reads"]
+
+        assert read(None) == {"fresh": {"primary": 1}, "stale": {}, "at_least": {}}
+        assert read(LENIENT)["stale"] == {"replica": 1}
+        assert read(never)["stale"] == {"replica": 1, "primary": 1}
+        assert read(AtLeast(token, otherwise="wait"))["at_least"] == {"replica": 1}
+        with no_replay(laid_out, shard):
+            newer = add_agent(router, tenant)
+            assert read(AtLeast(newer))["at_least"] == {"replica": 1, "primary": 1}
+            with pytest.raises(TooStale):
+                read(AtLeast(newer, otherwise="error"))
+        assert counting.stats()["reads"] == {
+            "fresh": {"primary": 1},
+            "stale": {"replica": 1, "primary": 1},
+            "at_least": {"replica": 1, "primary": 1, "refused": 1},
+        }
 
 
 def until_older(router, tenant, shard, seconds):
@@ -322,11 +352,25 @@ def test_tokens_that_are_no_good(router, tenant):
     ):
         with pytest.raises(InvalidToken, match=why):
             router.run(lambda: count(tenant), tenant=tenant, read=AtLeast(wrong))
-    other = next(it for it in router.map.shards if it != token.shard)
+
+
+def test_a_token_of_the_shard_that_the_tenant_has_left(router, tenant):
+    """It means the primary, once that shard's history confirms that it stands for something."""
+    token = add_agent(router, tenant)
+    other = next(it for it in router.map.shards.values() if it.id != token.shard)
+    watch = router._sampler.watch(other)
+    while not watch.state.settled:
+        wait_for_news(watch, 1.0)
     receipt = Receipt()
-    moved = AtLeast(Token(other, token.system, 1, 2**60))
+    moved = AtLeast(Token(other.id, watch.state.system, 1, 2**60), otherwise="error")
     assert router.run(lambda: count(tenant), tenant=tenant, read=moved, receipt=receipt) == 1
-    assert receipt.role == "primary"
+    assert (receipt.role, receipt.fallback) == ("primary", True)
+    for wrong, error in (
+        (replace(moved.token, system=token.system), InvalidToken),
+        (replace(moved.token, timeline=9), TokenLost),
+    ):
+        with pytest.raises(error):
+            router.run(lambda: count(tenant), tenant=tenant, read=AtLeast(wrong))
 
 
 def test_what_belongs_to_writes_is_refused_for_reads(router, tenant):
@@ -345,7 +389,7 @@ def sampled(fleet, router, nodes):
     sampler = Sampler(router.settings, router._follower.given)
     sampler.start()
     try:
-        watch = sampler.watch(Shard(1, "mixed", tuple(nodes)))
+        watch = sampler.watch(Shard(1, "mixed", tuple(nodes), fleet=router.map.fleet_id))
         for _ in range(100):
             if watch.state.settled:
                 break
@@ -359,20 +403,31 @@ def node(server):
     return Node(server.name, server.host, server.port, SHARD_DATABASE)
 
 
-def test_a_replica_of_another_cluster_is_refused(laid_out, router):
-    """Listed by mistake: its system identifier tells."""
+def test_nodes_of_another_shard_have_no_say(laid_out, router):
+    """Listed by mistake: they say themselves whose they are, beside the primary and without it."""
     first, second = laid_out.shards
-    state = sampled(laid_out, router, [node(first.primary), node(second.replicas[0])])
+    strangers = [node(second.primary), node(second.replicas[0])]
+    state = sampled(laid_out, router, [node(first.primary), *strangers])
     assert state.primary.name == first.primary.name
+    assert not state.split
     assert not state.replicas
-    assert "another cluster" in state.refused[second.replicas[0].name]
+    for name in (it.name for it in strangers):
+        assert f"of fleet and shard {router.map.fleet_id}/2" in state.refused[name]
+    state = sampled(laid_out, router, strangers)
+    assert (state.primary, state.system) == (None, None)
 
 
-def test_two_primaries_are_a_split_brain(laid_out, router):
-    """Neither is chosen."""
-    state = sampled(laid_out, router, [node(it.primary) for it in laid_out.shards])
-    assert state.split
-    assert state.primary is None
+def test_nothing_is_written_on_another_shards_primary(laid_out, router, tenant):
+    """Not even by a router whose catalog names nobody else."""
+    mine = router.map.shards[router.where(tenant=tenant).shard]
+    other = next(it for it in router.map.shards.values() if it is not mine)
+    with Router(laid_out.catalog_conninfo(), acquire_timeout=1.0) as misled:
+        misled.map.shards[mine.id] = replace(mine, nodes=other.nodes)
+        with pytest.raises(ShardUnavailable, match=f"is of fleet and shard .*/{other.id}, not of"):
+            add_agent(misled, tenant)
+        with pytest.raises(TooStale, match=f"of fleet and shard .*/{other.id}"):
+            read = Stale(seconds=60, otherwise="error")
+            misled.run(lambda: count(tenant), tenant=tenant, read=read)
 
 
 def test_a_node_that_is_not_there_is_named(laid_out, router):

@@ -12,8 +12,17 @@ from hypothesis import given
 from tenantry.errors import InvalidInput, InvalidToken, TokenLost, TooStale, UnsupportedRead
 from tenantry.map import Node, Shard
 from tenantry.reads import AtLeast, Fresh, Stale, declared
-from tenantry.replicas.plan import Ask, News, OnPrimary, OnReplica, Wish, choose, read_plan
-from tenantry.replicas.view import Identity, ReplicaState, ShardState
+from tenantry.replicas.plan import (
+    Ask,
+    News,
+    OnPrimary,
+    OnReplica,
+    Wish,
+    choose,
+    moved_plan,
+    read_plan,
+)
+from tenantry.replicas.view import ReplicaState, ShardState
 from tenantry.replicas.watch import ShardWatch
 from tenantry.tokens import Line, Token
 
@@ -41,12 +50,12 @@ class Clock:
         return self.now
 
 
-def watch(positions, *, asked_at=99.0, position=1000, settled=True):
+def watch(positions, *, asked_at=99.0, position=1000, settled=True, clock=None):
     """A shard whose primary stood at a position one second ago."""
-    made = ShardWatch(SHARD, lambda: None)
+    made = ShardWatch(SHARD, lambda: None, clock or Clock())
     state = ShardState(
         primary=PRIMARY,
-        identity=Identity(7, "x"),
+        system=7,
         writable=(PRIMARY,),
         timeline=1,
         replicas=tuple(
@@ -63,13 +72,18 @@ def watch(positions, *, asked_at=99.0, position=1000, settled=True):
 def drive(policy, on, answers, *, clock=None, without=(), news=lambda: None):
     """Drive a plan: answers by node name; return what it chose and whom it asked."""
     clock = clock or Clock()
-    wish = Wish(policy, clock.now + 30, frozenset(without))
-    plan, asked, answer = read_plan(wish, on, Around(), clock), [], None
+    wish = Wish(policy, clock.now + 30, 10, frozenset(without))
+    return follow(read_plan(wish, on, Around(), clock), answers, clock, news)
+
+
+def follow(plan, answers, clock, news=lambda: None):
+    asked, answer = [], None
     try:
         while True:
             step = plan.send(answer)
             answer = None
             if isinstance(step, Ask):
+                assert step.timeline == 1
                 asked.append(step.node.name)
                 answer = answers[step.node.name]
             else:
@@ -121,6 +135,34 @@ def test_a_replica_that_fails_is_set_aside():
     assert isinstance(chosen, OnReplica)
 
 
+def test_a_replica_that_goes_on_failing_is_tried_less_and_less():
+    """Each pause is about twice the one before, up to half a minute; an answer ends it."""
+    clock, pauses = Clock(), []
+    on = watch([1000], clock=clock)
+    for _ in range(12):
+        drive(Stale(seconds=3000), on, {"q": OSError("down")}, clock=clock)
+        began = clock.now
+        while on.is_aside("q", clock.now):
+            clock.now += 0.05
+        pauses.append(clock.now - began)
+    expected = [min(0.25 * 2**number, 30) for number in range(12)]
+    for pause, middle in zip(pauses, expected, strict=True):
+        assert 0.75 * middle <= pause <= 1.25 * middle + 0.051
+    chosen, _ = drive(Stale(seconds=3000), on, {"q": 1000}, clock=clock)
+    assert isinstance(chosen, OnReplica)
+    drive(Stale(seconds=3000), on, {"q": OSError("down")}, clock=clock)
+    assert not on.is_aside("q", clock.now + 0.32), "the count begins anew"
+
+
+def test_a_deadline_that_left_no_time_blames_nobody():
+    """A caller with a millisecond does not take a replica from the others."""
+    on = watch([1000])
+    on.hung("q", 0.001)
+    assert not on.is_aside("q", 100.0)
+    on.hung("q", 0.3)
+    assert on.is_aside("q", 100.0)
+
+
 def test_who_failed_this_caller_is_left_out():
     """After a recovery conflict the read goes elsewhere."""
     chosen, _ = drive(Stale(seconds=2), watch([1000, 1000]), {"r": 1000}, without={"q"})
@@ -168,8 +210,51 @@ def test_tokens_that_stand_for_nothing():
         drive(AtLeast(TOKEN), on, {"q": 10**6})
     with pytest.raises(InvalidToken, match="another fleet"):
         drive(AtLeast(replace(TOKEN, system=8)), on, {"q": 10**6})
-    chosen, _ = drive(AtLeast(replace(TOKEN, lsn=400)), on, {"q": 10**6})
-    assert isinstance(chosen, OnReplica)
+
+
+@pytest.mark.parametrize("otherwise", ["primary", "wait", "error"])
+def test_a_token_of_an_earlier_timeline_means_the_primary(otherwise):
+    """It is part of the history; nobody is asked, whatever else was wished."""
+    on = watch([10**6])
+    on.publish(replace(on.state, lineage=(Line(7, 1, None), Line(7, 2, 400)), timeline=2))
+    chosen, asked = drive(AtLeast(replace(TOKEN, lsn=400), otherwise=otherwise), on, {})
+    assert isinstance(chosen, OnPrimary)
+    assert (chosen.timeline, asked) == (2, [])
+
+
+def test_a_token_waits_for_the_primary_that_is_away():
+    """The failover that brings another one may have lost what it stands for."""
+    on = watch([])
+    on.publish(replace(on.state, primary=None, writable=()))
+
+    def promoted():
+        lineage = (Line(7, 1, None), Line(7, 2, 400))
+        on.publish(replace(on.state, primary=REPLICAS[0], lineage=lineage, timeline=2))
+
+    with pytest.raises(TokenLost, match="timeline 1"):
+        drive(AtLeast(TOKEN), on, {}, news=promoted)
+    clock = Clock()
+    on = watch([])
+    on.publish(replace(on.state, primary=None, writable=()))
+    chosen, _ = drive(AtLeast(TOKEN), on, {}, clock=clock)
+    assert chosen.timeline == 1
+    assert clock.now == pytest.approx(110.0), "as long as a connection is waited for"
+    chosen, _ = drive(Stale(seconds=0.5), on, {})
+    assert chosen.waited == 0.0, "an age is not lost by a failover"
+
+
+def test_a_token_of_the_shard_that_the_bucket_left():
+    """It is judged by the history of the shard that gave it; then it means the primary."""
+    wish, clock = Wish(AtLeast(TOKEN), 130.0, 10), Clock()
+    former = watch([1000], settled=False)
+    settle = lambda: former.publish(replace(former.state, settled=True))  # noqa: E731
+    chosen, asked = follow(moved_plan(wish, TOKEN, former, clock), {}, clock, settle)
+    assert isinstance(chosen, OnPrimary)
+    assert (chosen.timeline, asked) == (None, [])
+    with pytest.raises(InvalidToken, match="another fleet"):
+        follow(moved_plan(wish, replace(TOKEN, system=8), former, clock), {}, clock)
+    with pytest.raises(TokenLost):
+        follow(moved_plan(wish, replace(TOKEN, timeline=3), former, clock), {}, clock)
 
 
 def test_the_first_news_of_a_shard_is_waited_for():

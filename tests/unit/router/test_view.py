@@ -5,18 +5,23 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis import given
 
-from tenantry.map import Node
+from tenantry.map import Node, Shard
 from tenantry.replicas.view import Identity, Sample, ShardView
 from tenantry.tokens import Line
 
 NODES = tuple(Node(name, "h", 1, "d") for name in "abc")
+SHARD = Shard(1, "s1", NODES)
 
 
 def view(**identities):
-    made = ShardView(NODES)
+    made = ShardView(SHARD)
     for node in NODES:
-        made.identified(node.name, identities.get(node.name, Identity(7, "monday")))
+        made.identified(node.name, identities.get(node.name, who()))
     return made
+
+
+def who(system=7, started="monday", home=SHARD.home):
+    return Identity(system, started, home)
 
 
 def primary(timeline=1, position=1000, *, sent=1.0, read_only=False, certified=1):
@@ -71,7 +76,7 @@ def test_a_deposed_primary_alone_is_no_primary():
 
 def test_replicas_that_prove_nothing():
     """Another cluster's, and one that has not replayed the beginning of the timeline."""
-    seen = view(b=Identity(8, "monday"))
+    seen = view(b=who(8))
     seen.noted("a", primary(2, certified=2))
     seen.noted("b", replica())
     seen.noted("c", replica(10**9, certified=1))
@@ -81,13 +86,49 @@ def test_replicas_that_prove_nothing():
     assert "timeline 2" in state.refused["c"]
 
 
+def test_a_writable_node_of_another_cluster_is_never_the_primary():
+    """Not beside the primary, and not when the primary is gone; its timeline deposes nobody."""
+    seen = view(b=who(8))
+    seen.noted("a", primary(2, certified=2))
+    assert seen.state().primary.name == "a"
+    seen.noted("b", primary(9, certified=9))
+    state = seen.state()
+    assert (state.primary.name, state.system, state.timeline) == ("a", 7, 2)
+    assert not state.split
+    assert "another cluster" in state.refused["b"]
+    seen.lost("a", "gone")
+    state = seen.state()
+    assert (state.primary, state.system, state.writable) == (None, 7, ())
+    seen.noted("a", primary(2, certified=2))
+    assert seen.state().primary.name == "a"
+
+
+def test_a_node_of_another_shard_has_no_say():
+    """It says so itself, so also a process that has seen no primary yet knows."""
+    seen = view(b=who(8, home="other/1"), c=who(7, home=""))
+    seen.noted("b", primary(9))
+    seen.noted("c", replica())
+    state = seen.state()
+    assert (state.primary, state.timeline, state.system) == (None, 0, None)
+    assert "fleet and shard other/1" in state.refused["b"]
+    assert "(none)" in state.refused["c"]
+
+
+def test_two_clusters_of_one_shard_are_a_split_brain():
+    """Nobody has seen which came first, so nothing is guessed."""
+    seen = view(b=who(8))
+    seen.noted("a", primary())
+    seen.noted("b", primary())
+    assert seen.state().split
+
+
 def test_who_certifies_and_from_which_life():
     """A promotion that was watched is certified with its end; one behind a restart is not."""
     seen = view()
     seen.noted("b", replica())
     seen.noted("b", primary(2, certified=1))
     assert seen.uncertified() == ("b", "monday")
-    seen.identified("b", Identity(7, "tuesday"))
+    seen.identified("b", who(started="tuesday"))
     assert seen.uncertified() == ("b", None)
     seen.noted("b", primary(2, certified=2))
     assert seen.uncertified() is None

@@ -258,6 +258,8 @@ class WorkerCore:
             yield Run(turn.tenant, schedules.fire_due(turn.tenant))
             self._offer(Turn(turn.tenant, queue) for queue in self.options.queues)
             return []
+        # Few different numbers are prepared for: each is a statement of its own.
+        most = 1 << most.bit_length() - 1
         began = time.monotonic()
         found = yield Run(
             turn.tenant,

@@ -9,6 +9,9 @@ bounds AS MATERIALIZED (
         ) AS limited
 ),
 -- Whose lease ran out comes first: it waits for longest.
+--
+-- The limits stand in the text. For a parameter Postgres expects a tenth of all rows, finds a plan for
+-- each execution cheaper than that, and so plans every claim anew, which takes as long as the claim.
 expired AS MATERIALIZED (
     SELECT task.id
     FROM tasks AS task
@@ -16,7 +19,7 @@ expired AS MATERIALIZED (
         AND task.lease_until < (SELECT now FROM clock)
         AND NOT (SELECT limited FROM bounds)
     ORDER BY task.lease_until
-    LIMIT %(most)s
+    LIMIT {most}
     FOR UPDATE SKIP LOCKED
 ),
 -- One range of the index for each priority: a range over all of them would walk over every task of
@@ -32,10 +35,10 @@ ready AS MATERIALIZED (
             AND task.run_after <= (SELECT now FROM clock)
             AND NOT (SELECT limited FROM bounds)
         ORDER BY task.run_after
-        LIMIT %(most)s
+        LIMIT {most}
         FOR UPDATE SKIP LOCKED
     ) AS due
-    LIMIT %(most)s - (SELECT count(*) FROM expired)
+    LIMIT {most} - (SELECT count(*) FROM expired)
 ),
 taken AS (
     UPDATE tasks AS task

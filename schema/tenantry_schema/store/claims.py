@@ -9,7 +9,7 @@ nobody is still its owner's: no second owner exists, so finishing is right.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from tenantry_schema.errors import InvalidInput, LeaseLost, UnknownActor
@@ -76,18 +76,18 @@ def claim(
     :param lease: seconds, by the database's clock
     :raises StaleActor: when a newer incarnation of the actor was activated
     """
+    most = checks.whole("most", most, least=1, most=LARGEST_BATCH)
     params: dict[str, Any] = {
         "tenant": checks.uuid("tenant", tenant),
         "queue": checks.queue(queue),
-        "most": checks.whole("most", most, least=1, most=LARGEST_BATCH),
         "lease": checks.lease(lease),
         "locked": False,
     }
     if isinstance(owner, Actor):
         named = {"owner": owner.owner, "actor": owner.id}
-        return partial(_claim, {**params, **named}, owner.generation)
+        return partial(_claim, {**params, **named}, most, owner.generation)
     name = checks.text("owner", owner, most=200)
-    return partial(_claim, {**params, "owner": name, "actor": None}, None)
+    return partial(_claim, {**params, "owner": name, "actor": None}, most, None)
 
 
 def renew(claims: Sequence[Claim], *, lease: float | timedelta = 60.0) -> WorkFactory[set[UUID]]:
@@ -224,12 +224,12 @@ def _finished(claims: Sequence[Claim], results: Sequence[Any], *, own: int) -> d
     return {**_held(claims), "results": texts, "own": own, "channel": TASK_CHANNEL}
 
 
-def _claim(params: dict[str, Any], generation: int | None) -> Work[list[Claim]]:
+def _claim(params: dict[str, Any], most: int, generation: int | None) -> Work[list[Claim]]:
     if generation is not None:
         yield from _check_incarnation(params, generation)
-    rows = yield Query(load("claim_tasks"), params)
+    rows = yield Query(_claim_text(most), params)
     if rows[0][0]:
-        rows = yield from _claim_within_bounds(params)
+        rows = yield from _claim_within_bounds(params, most)
     claims = [Claim.from_row(params["tenant"], row[1:]) for row in rows if row[1] is not None]
     given_up = [it for it in claims if it.late or it.crashes > it.max_crashes]
     for lost in given_up:
@@ -245,16 +245,21 @@ def _check_incarnation(params: dict[str, Any], generation: int) -> Work[None]:
         raise stale(params["actor"], generation, rows[0][0])
 
 
-def _claim_within_bounds(params: dict[str, Any]) -> Work[list[Any]]:
+@lru_cache(maxsize=LARGEST_BATCH)
+def _claim_text(most: int) -> str:
+    return load("claim_tasks").replace("{most}", str(most))
+
+
+def _claim_within_bounds(params: dict[str, Any], most: int) -> Work[list[Any]]:
     """Claim under the limits' locks: whoever else claims waits, and then counts these claims."""
     bounds = yield Query(_BOUNDS, params)
     rows = yield Query(_RUNNING, params)
     in_queue, in_all = rows[0]
-    room = [most - (in_all if queue == "*" else in_queue) for queue, most in bounds]
-    most = min([params["most"], *room])
+    room = [bound - (in_all if queue == "*" else in_queue) for queue, bound in bounds]
+    most = min([most, *room])
     if most < 1:
         return []
-    found = yield Query(load("claim_tasks"), {**params, "most": most, "locked": True})
+    found = yield Query(_claim_text(most), {**params, "locked": True})
     return found
 
 

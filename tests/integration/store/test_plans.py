@@ -13,6 +13,7 @@ from psycopg._queries import PostgresQuery
 from psycopg.adapt import Transformer
 
 from tenantry import actors, agents, history, schedules, tasks
+from tenantry.drive import drive as plain_drive
 from tenantry.prelude import sweep_prelude
 from tenantry_schema.naming import APP, SHARD_DATABASE
 from tenantry_schema.store.due import due
@@ -43,13 +44,16 @@ WHERE needs IS NOT NULL
 TABLES = ("tasks", "task_edges", "transitions", "actors", "agents", "schedules", "logs")
 
 
+def primary_of(fleet, router, tenant):
+    name = router.map.shards[router.where(tenant=tenant).shard].name
+    return next(it for it in fleet.shards if it.name == name).primary
+
+
 @pytest.fixture
 def full(laid_out, router, tenant):
     """The tenant's bucket with 20,000 rows of others, analysed."""
     home = router.where(tenant=tenant)
-    server = next(
-        it for it in laid_out.shards if it.name == router.map.shards[home.shard].name
-    ).primary
+    server = primary_of(laid_out, router, tenant)
     filled = ("tasks", "task_edges", "tenants", "transitions")
     names = {it: sql.Identifier(home.schema, it) for it in filled}
     with psycopg.connect(laid_out.superuser_conninfo(server, SHARD_DATABASE)) as conn:
@@ -180,6 +184,44 @@ def test_hot_statements_go_through_their_indexes(full, router, tenant):
         run(history.logs(tenant, task=claim.id, **span))
         conn.rollback()
     check(plans, schema)
+
+
+@pytest.fixture
+def long_queue(laid_out, router, tenant):
+    """The tenant's ready tasks, all of one priority, as the statistics tell."""
+    server = primary_of(laid_out, router, tenant)
+    names = {"tasks": sql.Identifier(router.where(tenant=tenant).schema, "tasks")}
+    alter = "ALTER TABLE {tasks} ALTER COLUMN priority "
+    router.run(tasks.submit(tenant, [tasks.NewTask("k") for _ in range(10_000)]), tenant=tenant)
+    superuser = laid_out.superuser_conninfo(server, SHARD_DATABASE)
+    with psycopg.connect(superuser, autocommit=True) as conn:
+        conn.execute(sql.SQL(alter + "SET (n_distinct = 1)").format(**names))
+        conn.execute(sql.SQL("VACUUM (ANALYZE) {tasks}").format(**names))
+        yield laid_out.conninfo(server, user=APP)
+        conn.execute(sql.SQL(alter + "RESET (n_distinct)").format(**names))
+
+
+def test_hot_statements_are_not_planned_anew_each_time(long_queue, router, tenant):
+    """With statistics of a long queue Postgres settles for one plan for all values."""
+    with psycopg.connect(long_queue, autocommit=True, prepare_threshold=0) as conn:
+        conn.execute(router._route(tenant, None).prelude, prepare=False)
+
+        def run(factory):
+            return plain_drive(conn, factory())
+
+        for _ in range(8):
+            first, second = run(tasks.claim(tenant, "w", most=2))
+            run(tasks.renew([first, second]))
+            run(tasks.finish_many([(first, None)]))
+            run(tasks.fail(second, "x"))
+        counted = conn.execute(
+            "SELECT generic_plans, left(statement, 400) FROM pg_prepared_statements "
+            "WHERE statement ~ 'fence'",
+            prepare=False,
+        ).fetchall()
+        conn.rollback()
+    assert len(counted) == 4, counted
+    assert not [text for generic, text in counted if generic == 0]
 
 
 def test_history_looks_into_the_partitions_of_its_range_only(full, router, tenant):

@@ -15,7 +15,7 @@ from tenantry.errors import BucketMoved, TooStale, Unavailable
 from tenantry.lease import AsyncLease
 from tenantry.replicas.news import await_news
 from tenantry.replicas.plan import Ask, News, OnReplica
-from tenantry.served import Served, proven
+from tenantry.served import Served, awaited, proven
 
 if TYPE_CHECKING:
     from tenantry.map import Node, Shard
@@ -123,6 +123,7 @@ class AsyncLeasing(Served):
         serving.in_use += 1
         call.replica = node.name
         call.proven = proven(step.said, lease.conn)
+        call.awaited = awaited(call.read, step, lease.conn)
         call.watch(lease.conn)
         asked = time.monotonic()
         try:

@@ -41,6 +41,7 @@ from tenantry.sqlstates import (
 
 if TYPE_CHECKING:
     from tenantry.map import Map, Placement
+    from tenantry.prelude import Awaited
     from tenantry.reads import Declared
     from tenantry.route import Route
     from tenantry.truth import Guarded
@@ -59,6 +60,7 @@ class Call:
     :ivar operation: the key of what is done, or None
     :ivar replica: the replica that serves the call now, or None for the primary
     :ivar proven: the position that the replica is known to have replayed, so that it is not asked
+    :ivar awaited: what the replica itself waits for before it answers, or None
     :ivar line: the timeline on which the primary must be to answer for the token, None without one
     :ivar without: replicas that failed the call before
     """
@@ -67,6 +69,7 @@ class Call:
         "_alarm",
         "_fired",
         "_watchdog",
+        "awaited",
         "deadline",
         "line",
         "of",
@@ -92,6 +95,7 @@ class Call:
         self.operation: str | None = None
         self.replica: str | None = None
         self.proven: int | None = None
+        self.awaited: Awaited | None = None
         self.line: int | None = None
         self.without: frozenset[str] = frozenset()
         self.tenant_text = None if route.tenant is None else key_text(route.tenant)
@@ -114,7 +118,7 @@ class Call:
                 return prelude
             return with_operation(prelude, self.operation, self.of.key_type)
         if self.replica is not None and self.proven is None:
-            return on_replica(prelude)
+            return on_replica(prelude, self.awaited)
         if self.replica is None and self.line is not None:
             return on_primary(prelude)
         # Also on the primary: what a caller declares must not work by chance.

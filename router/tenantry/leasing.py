@@ -13,7 +13,7 @@ from tenantry.errors import BucketMoved, TooStale, Unavailable
 from tenantry.lease import Lease
 from tenantry.replicas.news import wait_for_news
 from tenantry.replicas.plan import Ask, News, OnReplica
-from tenantry.served import Served, proven
+from tenantry.served import Served, awaited, proven
 from tenantry.serving import Serving
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ class Leasing(Served):
         serving.in_use += 1
         call.replica = node.name
         call.proven = proven(step.said, lease.conn)
+        call.awaited = awaited(call.read, step, lease.conn)
         call.watch(lease.conn)
         asked = time.monotonic()
         try:

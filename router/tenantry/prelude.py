@@ -7,10 +7,11 @@ nothing outlives the transaction, so it is right behind PgBouncer in transaction
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg import sql
 
+from tenantry.tokens import lsn_text
 from tenantry_schema.naming import AGENT_SETTING, OPERATION_KEYS, SHARED, TENANT_SETTING, WORKER
 
 if TYPE_CHECKING:
@@ -48,6 +49,21 @@ _TYPES = {"uuid": sql.SQL("uuid"), "bigint": sql.SQL("bigint"), "text": sql.SQL(
 _SWEEP = sql.SQL("BEGIN READ ONLY; SET LOCAL search_path = {shared}; SET LOCAL ROLE {worker}")
 
 _SCATTER = sql.SQL("BEGIN READ ONLY; SET LOCAL search_path = {shared}")
+
+
+class Awaited(NamedTuple):
+    """A position that a replica waits for itself, and for how many seconds."""
+
+    lsn: int
+    seconds: float
+
+    @property
+    def text(self) -> bytes:
+        """The statement; it has one row, also when the time was too short."""
+        # No time at all would mean for ever.
+        bound = max(1, round(self.seconds * 1000))
+        lsn = lsn_text(self.lsn)
+        return f"WAIT FOR LSN '{lsn}' WITH (TIMEOUT '{bound} ms', NO_THROW)".encode()
 
 
 def tenant_prelude(schema: str, key: str) -> bytes:
@@ -102,9 +118,16 @@ def read_only(prelude: bytes) -> bytes:
     return prelude.replace(b"BEGIN;", b"BEGIN READ ONLY;", 1)
 
 
-def on_replica(prelude: bytes) -> bytes:
-    """Return the message as a replica gets it: read-only, and answered with where it stands."""
-    return read_only(prelude) + _REPLAYED
+def on_replica(prelude: bytes, awaited: Awaited | None) -> bytes:
+    """Return the message as a replica gets it: read-only, and answered with where it stands.
+
+    :param awaited: what the server itself is to wait for first (Postgres 19: WAIT FOR LSN)
+    """
+    message = read_only(prelude)
+    if awaited is not None:
+        # Before anything that takes a snapshot, which would keep replay from going on.
+        message = message.replace(b"BEGIN READ ONLY;", b"BEGIN READ ONLY; %b;" % awaited.text, 1)
+    return message + _REPLAYED
 
 
 def on_primary(prelude: bytes) -> bytes:

@@ -13,6 +13,7 @@ from tenantry.errors import (
     ShardUnavailable,
     TooStale,
 )
+from tenantry.prelude import Awaited
 from tenantry.reads import AtLeast
 from tenantry.replicas.plan import (
     OnReplica,
@@ -28,7 +29,8 @@ from tenantry.tokens import parse_lines, parse_lsn
 if TYPE_CHECKING:
     from tenantry.call import Call
     from tenantry.map import Node, Shard
-    from tenantry.replicas.plan import Chosen, Plan
+    from tenantry.reads import Declared
+    from tenantry.replicas.plan import Ask, Chosen, Plan
     from tenantry.replicas.view import ReplicaState
     from tenantry.replicas.watch import ShardWatch
     from tenantry.truth import Answers, Truthful
@@ -71,7 +73,7 @@ class Served(RouterCore):
         """Take in who answers a declared read."""
         call.receipt.waited_ms = chosen.waited * 1000
         # A later transaction of the same session is opened anew, and asks.
-        call.proven = None
+        call.proven = call.awaited = None
         if isinstance(chosen, OnReplica):
             self._counts.add(call.read, "replica")
             _note_replica(call, chosen.as_of)
@@ -105,11 +107,12 @@ class Served(RouterCore):
 
         :param line: the timeline on which its position counts
         """
+        before = answers[:-1] if call.proven is None else answers
         if call.route.agent is not None:
-            if not answers[0][0]:
+            if not before[-1][0]:
                 # The agent may be newer than the replica.
                 return None
-            self._learn(call, answers[0][0])
+            self._learn(call, before[-1][0])
         if call.proven is not None:
             return call.proven
         recovery, position, timeline = answers[-1]
@@ -168,6 +171,13 @@ def again(call: Call, error: Exception) -> frozenset[str]:
     if isinstance(error, ReadInterrupted) and call.replica is not None:
         return call.without | {call.replica}
     return call.without
+
+
+def awaited(read: Declared | None, step: Ask, conn: Truthful) -> Awaited | None:
+    """Return what a replica is to wait for itself, or None where it cannot or need not."""
+    if isinstance(read, AtLeast) and step.wait > 0 and conn.waits_for_lsn:
+        return Awaited(read.token.lsn, step.wait)
+    return None
 
 
 def proven(said: ReplicaState | None, conn: Truthful) -> int | None:

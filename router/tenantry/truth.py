@@ -60,6 +60,8 @@ _XID = {
     )
 }
 
+_WAIT_FOR_LSN = 190000
+
 # What may outlive its transaction, and would reach the next tenant on the connection. It is taken
 # away in a transaction of its own, in the message that opens the next one.
 _LASTING = frozenset({b"SET", b"DECLARE CURSOR", b"LISTEN"})
@@ -164,6 +166,11 @@ class Truthful(psycopg.BaseConnection[Any]):
     def pooled(self) -> bool:
         """Whether a pooler stands between this process and the server."""
         return self.backend is None
+
+    @property
+    def waits_for_lsn(self) -> bool:
+        """Whether the server knows WAIT FOR LSN."""
+        return self.pgconn.server_version >= _WAIT_FOR_LSN
 
     @property
     def outdated(self) -> bool:

@@ -42,7 +42,7 @@ class Programs:
     @property
     def major(self) -> int:
         """The major version of Postgres."""
-        return int(self.version.split(".")[0])
+        return int(re.split(r"\D", self.version, maxsplit=1)[0])
 
     def path(self, name: str) -> str:
         """Return the path of a program."""

@@ -10,7 +10,7 @@ restarted may show an earlier position than before, but no connection outlives a
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from tenantry.errors import InvalidToken, TokenLost, TooStale
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Replicas asked before the caller's other wish is followed: each costs a round trip.
 _TRIES = 2
+#: Seconds for which one replica may wait for the token itself; another may be faster.
+_ONE_WAIT_S = 0.5
 #: Seconds to wait for the first news of a shard that was never asked before.
 _FIRST_NEWS_S = 2.0
 
@@ -38,11 +40,13 @@ class Ask:
 
     :ivar said: what it said to the sampler, if that is enough for a connection that was there then
     :ivar timeline: the line of history on which a position counts
+    :ivar wait: seconds for which it may wait itself for what is needed, if it knows how to
     """
 
     node: Node
     said: ReplicaState | None
     timeline: int
+    wait: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +123,9 @@ def read_plan(
     began, policy = now(), wish.policy
     yield from _first_news(watch, min(wish.until, began + _FIRST_NEWS_S), now)
     give_up = min(wish.until, now() + policy.wait.total_seconds())
-    failed = set(wish.without)
+    near, failed = replace(wish, until=give_up), set(wish.without)
     while not _of_an_earlier_line(policy, watch.state):
-        found = yield from _tries(policy, watch, around, failed, now)
+        found = yield from _tries(near, watch, around, failed, now)
         if found is not None:
             node, as_of = found
             return OnReplica(node, as_of, now() - began)
@@ -177,15 +181,16 @@ def _of_an_earlier_line(policy: Declared, state: ShardState) -> bool:
 
 
 def _tries(
-    policy: Declared,
+    wish: Wish,
     watch: ShardWatch,
     around: Surroundings,
     failed: set[str],
     now: Callable[[], float],
 ) -> Generator[Ask | News, Answer, tuple[Node, float | None] | None]:
-    asked = set(failed)
+    asked, policy = set(failed), wish.policy
     for _ in range(_TRIES):
         state = watch.state
+        patience = wish.until - now() if policy.otherwise == "wait" else 0.0
         needed = position_needed(policy, state, now())
         if needed is None:
             return None
@@ -193,7 +198,8 @@ def _tries(
         if found is None:
             return None
         node = found.node
-        answer = yield Ask(node, found if isinstance(policy, Stale) else None, state.timeline)
+        said = found if isinstance(policy, Stale) else None
+        answer = yield Ask(node, said, state.timeline, max(0.0, min(patience, _ONE_WAIT_S)))
         if isinstance(answer, int) and answer >= needed:
             watch.served(node.name)
             return node, state.trail.as_of(answer)

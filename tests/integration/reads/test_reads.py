@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -223,6 +224,31 @@ def test_waiting_ends_when_the_replica_has_caught_up(laid_out, router, tenant):
         resume.join()
     assert session.receipt.role == "replica"
     assert session.receipt.waited_ms > 100
+
+
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE state = 'active' AND query LIKE '%WAIT FOR LSN%' AND pid <> pg_backend_pid()
+"""
+
+
+def test_a_replica_that_knows_how_waits_itself(laid_out, router, tenant):
+    """From Postgres 19 on: it answers as soon as it has replayed, without being asked again."""
+    shard = shard_of(laid_out, router, tenant)
+    wait = {"otherwise": "wait", "wait": timedelta(seconds=20)}
+    with no_replay(laid_out, shard) as superuser, ThreadPoolExecutor() as pool:
+        token = add_agent(router, tenant)
+        reading = pool.submit(
+            router.run, lambda: count(tenant), tenant=tenant, read=AtLeast(token, **wait)
+        )
+        knows_how = superuser.info.server_version >= 190000
+        seen = []
+        while not reading.done() and len(seen) < 20:
+            seen.append(superuser.execute(WAITING).fetchone()[0])
+            superuser.execute("SELECT pg_sleep(0.05)")
+        superuser.execute("SELECT pg_wal_replay_resume()")
+        assert reading.result() == 1
+    assert any(seen) is knows_how
 
 
 WRITES = [

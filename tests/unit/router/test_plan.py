@@ -178,6 +178,20 @@ def test_a_token_asks_a_replica_that_may_know_better_by_now():
     assert isinstance(chosen, OnPrimary)
 
 
+def test_a_replica_may_wait_itself():
+    """As long as its caller would, and no longer than another would be asked."""
+
+    def asked_first(policy):
+        plan = read_plan(Wish(policy, 130.0, 10), watch([400]), Around(), Clock())
+        return next(plan).wait
+
+    assert asked_first(AtLeast(TOKEN)) == 0
+    assert asked_first(AtLeast(TOKEN, otherwise="error")) == 0
+    assert asked_first(AtLeast(TOKEN, otherwise="wait")) == 0.5
+    soon = AtLeast(TOKEN, otherwise="wait", wait=timedelta(milliseconds=20))
+    assert asked_first(soon) == pytest.approx(0.02)
+
+
 def test_waiting_ends_with_a_replica_or_an_error():
     """``wait`` asks again at every news; its bound ends it."""
     answers = {"q": 400}

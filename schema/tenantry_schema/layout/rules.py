@@ -26,19 +26,24 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
-    ForeignKeyConstraint,
     MetaData,
     PrimaryKeyConstraint,
     Table,
     Text,
-    UniqueConstraint,
     Uuid,
     func,
 )
-from sqlalchemy.types import String
 
 from tenantry_schema.errors import InvalidConfig, InvalidSchema
-from tenantry_schema.naming import BUCKET_COLUMN, OPERATION_KEYS
+from tenantry_schema.layout.checks import (
+    TENANT_COLUMN,
+    check_bucketed,
+    check_names,
+    check_reference,
+    check_referred,
+    fault,
+)
+from tenantry_schema.naming import OPERATION_KEYS
 from tenantry_schema.timing import Grid, Span
 
 if TYPE_CHECKING:
@@ -46,10 +51,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.types import TypeEngine
 
-TENANT_COLUMN = "tenant_id"
 #: How long a time partition is where a table does not say it.
 WEEKLY = "1 week"
-_LONGEST = 50
 _PARAMETER = re.compile(r"[a-z][a-z_]*(\.[a-z_]+)?\Z")
 
 
@@ -111,16 +114,25 @@ class Layout:
 
         :raises InvalidSchema: naming the table, the column, the reason and the mend
         """
+        for table in metadata.tables.values():
+            check_names(table)
+            check_referred(table)
         rules = tuple(_rule(table) for table in metadata.sorted_tables)
         types: dict[str, str] = {}
         for rule in rules:
-            _check_names(rule.table)
-            if rule.kind != TableKind.REFERENCE:
-                types[rule.name] = _check_bucketed(rule)
+            if rule.kind == TableKind.REFERENCE:
+                check_reference(rule.table)
+            else:
+                types[rule.name] = check_bucketed(rule.table)
         if not types:
-            raise InvalidSchema("the MetaData has no table with tenant_id first in its primary key")
+            raise InvalidSchema(
+                "the MetaData has no table with tenant_id first in its primary key: declare one, "
+                "or name the MetaData that has them"
+            )
         if len(set(types.values())) > 1:
-            raise InvalidSchema(f"tenant_id must have one type in all tables, but has {types}")
+            raise InvalidSchema(
+                f"tenant_id must have one type in all tables, but has {types}: declare it alike"
+            )
         migrations = metadata.info.get("tenantry", {}).get("migrations")
         key_type = next(iter(types.values()))
         return cls((*rules, _operation_keys(key_type)), key_type, migrations)
@@ -157,18 +169,29 @@ def _rule(table: Table) -> TableRule:
             worker_columns=_worker_columns(table, info),
         )
     if "storage" in info or "worker" in info:
-        raise _fault(table, "a table partitioned by time has neither storage nor worker columns")
+        raise fault(
+            table,
+            "a table partitioned by time has neither storage nor worker columns: take them out of "
+            "its info",
+        )
     column = table.columns.get(time_column)
     if column is None or not isinstance(column.type, DateTime) or not column.type.timezone:
-        raise _fault(table, f"time column {time_column!r} must be a DateTime(timezone=True)")
+        raise fault(
+            table,
+            f"time column {time_column!r} must be a DateTime(timezone=True): declare it so, or "
+            "name another one in its info",
+        )
     if not column.primary_key:
-        raise _fault(table, f"time column {time_column!r} must be part of the primary key")
+        raise fault(
+            table,
+            f"time column {time_column!r} must be part of the primary key: add it behind tenant_id",
+        )
     if table.foreign_key_constraints:
-        raise _fault(table, "a table partitioned by time has no foreign keys: remove them")
+        raise fault(table, "a table partitioned by time has no foreign keys: remove them")
     try:
         grid = Grid(Span.parse(info.get("interval", WEEKLY)))
     except InvalidConfig as error:
-        raise _fault(table, f"its interval: {error}") from error
+        raise fault(table, f"its interval: {error}") from error
     return TableRule(table, TableKind.APPEND_ONLY, time_column, grid)
 
 
@@ -176,7 +199,11 @@ def _storage(table: Table, info: Mapping[str, Any]) -> tuple[tuple[str, int | fl
     given: Mapping[str, int | float] = info.get("storage", {})
     for name, value in given.items():
         if not _PARAMETER.match(name) or not isinstance(value, int | float):
-            raise _fault(table, f"storage takes a parameter's name and a number, not {name!r}")
+            raise fault(
+                table,
+                f"storage takes a parameter's name and a number, not {name!r}: {value!r}; write "
+                "such as {'fillfactor': 80}",
+            )
     return tuple(sorted(given.items()))
 
 
@@ -184,68 +211,8 @@ def _worker_columns(table: Table, info: Mapping[str, Any]) -> tuple[str, ...]:
     columns = tuple(info.get("worker", ()))
     for name in columns:
         if name not in table.columns:
-            raise _fault(table, f"the worker may read {name!r}, which is no column")
-    return columns
-
-
-def _check_bucketed(rule: TableRule) -> str:
-    table = rule.table
-    key = [column.name for column in table.primary_key.columns]
-    if not key or key[0] != TENANT_COLUMN:
-        raise _fault(table, f"the primary key must begin with tenant_id, but is {key or 'missing'}")
-    if BUCKET_COLUMN in table.columns:
-        raise _fault(table, "a column named 'bucket' is made by tenantry: rename yours")
-    for constraint in table.constraints:
-        columns = [column.name for column in getattr(constraint, "columns", ())]
-        if isinstance(constraint, UniqueConstraint) and TENANT_COLUMN not in columns:
-            raise _fault(table, f"unique constraint on {columns} must contain tenant_id")
-        if isinstance(constraint, ForeignKeyConstraint):
-            _check_foreign_key(table, constraint)
-    for index in table.indexes:
-        if index.unique and TENANT_COLUMN not in [column.name for column in index.columns]:
-            raise _fault(table, f"unique index {index.name} must contain tenant_id")
-    for column in table.columns:
-        if column.identity is not None or column.autoincrement is True:
-            raise _fault(table, f"column {column.name!r} counts by itself: make ids in the client")
-    return _key_type(table, table.columns[TENANT_COLUMN].type)
-
-
-def _check_foreign_key(table: Table, constraint: ForeignKeyConstraint) -> None:
-    target = constraint.referred_table
-    if target.info.get("tenantry", {}).get("reference"):
-        return
-    pairs = [(element.parent.name, element.column.name) for element in constraint.elements]
-    if (TENANT_COLUMN, TENANT_COLUMN) not in pairs:
-        raise _fault(table, f"foreign key to {target.name} must pair tenant_id with tenant_id")
-    for action in (constraint.ondelete, constraint.onupdate):
-        if action and action.upper() in {"SET NULL", "SET DEFAULT"}:
-            raise _fault(
-                table, f"foreign key to {target.name}: ON … {action} would unset tenant_id"
+            raise fault(
+                table,
+                f"the worker may read {name!r}, which is no column: correct its name in the info",
             )
-
-
-def _check_names(table: Table) -> None:
-    if table.name == OPERATION_KEYS:
-        raise _fault(table, "a table of this name is made by tenantry: rename yours")
-    if table.schema is not None:
-        raise _fault(table, f"no schema may be named, but it names {table.schema!r}: remove it")
-    objects = [table.name, *(column.name for column in table.columns)]
-    objects += [str(index.name) for index in table.indexes]
-    objects += [str(it.name) for it in table.constraints if it.name is not None]
-    for name in objects:
-        if not name.isascii() or len(name) > _LONGEST or "\0" in name:
-            raise _fault(table, f"name {name[:60]!r} must be ASCII of at most {_LONGEST} bytes")
-
-
-def _key_type(table: Table, given: TypeEngine[object]) -> str:
-    if isinstance(given, Uuid):
-        return "uuid"
-    if isinstance(given, BigInteger):
-        return "bigint"
-    if isinstance(given, Text | String):
-        return "text"
-    raise _fault(table, f"tenant_id must be Uuid, BigInteger or Text, not {given!r}")
-
-
-def _fault(table: Table, what: str) -> InvalidSchema:
-    return InvalidSchema(f"table {table.name!r}: {what}")
+    return columns

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import Column, MetaData, Table, Uuid
 
 from tenantry.map import Node, Shard
 from tenantry_ops.cluster import read_places
@@ -20,6 +21,7 @@ from tenantry_schema.errors import (
     AlreadyExists,
     CatalogUnavailable,
     InvalidConfig,
+    InvalidSchema,
     MigrationFailed,
     OperationInProgress,
     ShardUnavailable,
@@ -176,6 +178,27 @@ def test_nothing_is_changed_before_a_refusal(blank):
     assert [objects(it) for it in (blank.catalog, *blank.conninfos)] == [0, 0, 0]
     with pytest.raises(CatalogUnavailable, match="does not answer"):
         initialise(blank.plan(8, catalog="host=127.0.0.1 port=1 dbname=none user=nobody"))
+
+
+#: Two of its tables fit; the last one does not.
+UNFIT = MetaData()
+for name, *columns in (("homes", "tenant_id"), ("kinds", "tenant_id", "id"), ("notes", "id")):
+    Table(name, UNFIT, *(Column(it, Uuid, primary_key=True) for it in columns))
+
+
+def test_models_that_do_not_fit_leave_empty_databases_empty(blank, tenantry):
+    """They are refused before the first statement, also by the command."""
+    models = f"{__name__}:UNFIT"
+    reason = r"'notes': the primary key must begin with tenant_id, but is \['id'\]: put tenant_id"
+    with pytest.raises(InvalidSchema, match=reason):
+        initialise(blank.plan(2, models=models))
+    options = ["--catalog", blank.catalog, "--models", models, "--buckets", "2"]
+    for number, conninfo in enumerate(blank.conninfos, start=1):
+        options += ["--shard", f"s{number}={conninfo}"]
+    ended = tenantry("init", *options)
+    assert ended.returncode == 2
+    assert "put tenant_id first" in " ".join(ended.stderr.split())
+    assert [objects(it) for it in (blank.catalog, *blank.conninfos)] == [0, 0, 0]
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from alembic.operations import MigrateOperation, Operations
 from psycopg import sql
 
 from tenantry_schema.errors import InvalidSchema
-from tenantry_schema.layout.rules import TENANT_COLUMN
+from tenantry_schema.layout.checks import TENANT_COLUMN
 from tenantry_schema.migrations.ops.indexes import CreateBucketedIndex, build
 from tenantry_schema.migrations.ops.stage import parent, stage
 from tenantry_schema.naming import FLEET

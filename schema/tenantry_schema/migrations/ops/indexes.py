@@ -17,8 +17,8 @@ from sqlalchemy import text as sql_text
 from sqlalchemy.schema import CreateIndex
 
 from tenantry_schema.errors import InvalidSchema
+from tenantry_schema.layout.checks import TENANT_COLUMN
 from tenantry_schema.layout.ddl import STAND_IN, compiled
-from tenantry_schema.layout.rules import TENANT_COLUMN
 from tenantry_schema.migrations.ops.stage import stage
 
 if TYPE_CHECKING:

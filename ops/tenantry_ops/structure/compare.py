@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from tenantry_ops.structure.facts import Parts, Structure
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class Difference:
     """One thing that is missing, unexpected or different.
 
+    :ivar table: empty where it is the schema itself
     :ivar part: the kind and the name of what differs, such as ``column payload``
     :ivar expected: its definition as it should be, or None where it should not be there
     :ivar found: its definition as it is, or None where it is missing
@@ -26,6 +27,24 @@ class Difference:
     part: str
     expected: str | None
     found: str | None
+
+
+def misplaced(
+    shard: str, placed: Collection[str], there: Collection[str], homes: Mapping[str, str]
+) -> Iterator[Difference]:
+    """Yield each bucket that a shard lacks, and each that it has although it is not its own.
+
+    :param placed: the schemas of the buckets that the catalog places on the shard
+    :param there: the schemas of buckets that the shard has
+    :param homes: schema -> the name of the shard that the catalog places it on
+    """
+    for schema in sorted({*placed, *there}):
+        if schema not in there:
+            yield Difference(shard, schema, "", "schema", "the catalog places it here", None)
+        elif schema not in placed:
+            home = homes.get(schema)
+            why = "which the catalog places nowhere" if home is None else f"whose home is {home}"
+            yield Difference(shard, schema, "", "schema", None, f"a bucket {why}")
 
 
 def differences(

@@ -9,15 +9,18 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tenantry_schema.naming import BUCKET_COLUMN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 #: What stands for a bucket's schema, and for one of its time partitions.
 BUCKET, PARTITION = "{bucket}", "{partition}"
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 #: What a table is made of: (kind, name) -> definition.
 Parts = dict[tuple[str, str], str]
@@ -51,15 +54,18 @@ class Structure:
     partitions: dict[str, tuple[str, Parts]] = field(default_factory=dict)
 
 
-def structures(facts: Iterable[Fact], numbers: dict[str, int]) -> dict[str, Structure]:
+def structures(
+    facts: Iterable[Fact], numbers: Mapping[str, int], stand_ins: Mapping[str, str] = _NONE
+) -> dict[str, Structure]:
     """Return the structure of every schema.
 
     :param numbers: the bucket's number of each schema that is a bucket
+    :param stand_ins: schemas that others refer to -> the schema that each stands in for
     """
     found: dict[str, Structure] = defaultdict(Structure)
     for fact in facts:
         structure = found[fact.schema]
-        text = _same_words(fact, numbers.get(fact.schema))
+        text = _same_words(fact, numbers.get(fact.schema), stand_ins)
         if fact.by_time and fact.parent is not None:
             _, parts = structure.partitions.setdefault(fact.table, (fact.parent, {}))
             name, text = _of_partition(fact, text)
@@ -69,8 +75,10 @@ def structures(facts: Iterable[Fact], numbers: dict[str, int]) -> dict[str, Stru
     return found
 
 
-def _same_words(fact: Fact, number: int | None) -> str:
+def _same_words(fact: Fact, number: int | None, stand_ins: Mapping[str, str]) -> str:
     text = re.sub(rf"\b{re.escape(fact.schema)}\.", f"{BUCKET}.", fact.definition)
+    for schema, real in stand_ins.items():
+        text = re.sub(rf"\b{re.escape(schema)}\.", f"{real}.", text)
     if number is None:
         return text
     if fact.kind == "table":

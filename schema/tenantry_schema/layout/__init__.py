@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tenantry_schema.layout.bucket import bucket_statements, table_statements
 from tenantry_schema.layout.rules import Layout, TableKind, TableRule
-from tenantry_schema.layout.shard import policy_table, shard_statements
+from tenantry_schema.layout.shard import policy_table, read_grants, shard_statements
 
 __all__ = [
     "Layout",
@@ -12,6 +12,7 @@ __all__ = [
     "TableRule",
     "bucket_statements",
     "policy_table",
+    "read_grants",
     "shard_statements",
     "table_statements",
 ]

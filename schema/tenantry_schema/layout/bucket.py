@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from tenantry_schema.layout.checks import TENANT_COLUMN
 from tenantry_schema.layout.ddl import STAND_IN, bucket_constraints
-from tenantry_schema.layout.rules import TENANT_COLUMN, TableKind
+from tenantry_schema.layout.rules import TableKind
 from tenantry_schema.naming import (
     AGENT_SETTING,
     APP,
@@ -17,6 +18,7 @@ from tenantry_schema.naming import (
     OWNER,
     READ,
     SERVING,
+    SHARED,
     TENANT_SETTING,
     WORKER,
     bucket_schema,
@@ -56,19 +58,27 @@ def bucket_statements(
     ]
 
 
-def table_statements(
-    layout: Layout, schema: str, number: int, *, now: datetime, parents: str = FLEET
+def table_statements(  # noqa: PLR0913  where the tables around them lie has defaults
+    layout: Layout,
+    schema: str,
+    number: int,
+    *,
+    now: datetime,
+    parents: str = FLEET,
+    shared: str = SHARED,
 ) -> list[Statement]:
     """Return the statements that make a layout's tables in a bucket's schema that is there.
 
     :param schema: the bucket's schema, a name of letters, digits and underscores
     :param parents: the schema that their parents lie in
+    :param shared: the schema that reference tables lie in
     """
     made: list[Statement] = []
     for rule in layout.bucketed:
         made.extend(_partition(rule, schema, number, now, parents))
     # Compiled by SQLAlchemy for the stand-in; the schema's name needs no quotes.
-    made.extend(sql.SQL(text.replace(f'"{STAND_IN}"', schema)) for text in _constraints(layout))
+    constraints = _constraints(layout, shared)
+    made.extend(sql.SQL(text.replace(f'"{STAND_IN}"', schema)) for text in constraints)
     for rule in layout.bucketed:
         made.extend(_secured(rule, layout, schema, now))
     return made
@@ -87,8 +97,8 @@ def time_partitions(rule: TableRule, now: datetime) -> list[tuple[str, datetime,
 
 
 @lru_cache(maxsize=16)
-def _constraints(layout: Layout) -> tuple[str, ...]:
-    return tuple(bucket_constraints(layout))
+def _constraints(layout: Layout, shared: str) -> tuple[str, ...]:
+    return tuple(bucket_constraints(layout, shared))
 
 
 def _partition(

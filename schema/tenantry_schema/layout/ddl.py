@@ -23,6 +23,8 @@ from sqlalchemy.schema import AddConstraint, CreateIndex, CreateTable
 from tenantry_schema.naming import BUCKET_COLUMN, FLEET, SHARED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Constraint, Index, Table
     from sqlalchemy.schema import ExecutableDDLElement
     from sqlalchemy.sql import ClauseElement
@@ -35,19 +37,22 @@ STAND_IN = "STAND_IN"
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
-def parent_metadata(layout: Layout, parents: str = FLEET) -> MetaData:
+def parent_metadata(layout: Layout, parents: str = FLEET, shared: str = SHARED) -> MetaData:
     """Return the parents with the bucket column, and the reference tables.
 
     Parents carry columns and checks, which partitions inherit; keys, foreign keys and indexes live
     inside the buckets.
 
     :param parents: the schema that they lie in
+    :param shared: the schema that reference tables lie in
     """
     metadata = MetaData()
     for rule in layout.references:
-        rule.table.to_metadata(metadata, schema=SHARED)
+        rule.table.to_metadata(metadata, schema=shared)
     for rule in layout.bucketed:
-        parent = rule.table.to_metadata(metadata, schema=parents, referred_schema_fn=_referred)
+        parent = rule.table.to_metadata(
+            metadata, schema=parents, referred_schema_fn=_referred_to(shared)
+        )
         parent.append_column(Column(BUCKET_COLUMN, Integer, nullable=False))
         for constraint in list(parent.constraints):
             if not isinstance(constraint, CheckConstraint):
@@ -61,9 +66,9 @@ def parent_metadata(layout: Layout, parents: str = FLEET) -> MetaData:
     return metadata
 
 
-def parent_ddl(layout: Layout, parents: str = FLEET) -> list[str]:
+def parent_ddl(layout: Layout, parents: str = FLEET, shared: str = SHARED) -> list[str]:
     """Return the statements that create parents and reference tables that are not there."""
-    metadata = parent_metadata(layout, parents)
+    metadata = parent_metadata(layout, parents, shared)
     statements: list[ExecutableDDLElement] = []
     for table in metadata.sorted_tables:
         statements.append(CreateTable(table, if_not_exists=True))
@@ -71,16 +76,19 @@ def parent_ddl(layout: Layout, parents: str = FLEET) -> list[str]:
     return [compiled(statement) for statement in statements]
 
 
-def bucket_constraints(layout: Layout) -> list[str]:
-    """Return keys, indexes and then foreign keys of a bucket's tables in schema STAND_IN."""
+def bucket_constraints(layout: Layout, shared: str = SHARED) -> list[str]:
+    """Return keys, indexes and then foreign keys of a bucket's tables in schema STAND_IN.
+
+    :param shared: the schema that reference tables lie in
+    """
     metadata = MetaData()
     copies = [
-        rule.table.to_metadata(metadata, schema=STAND_IN, referred_schema_fn=_referred)
+        rule.table.to_metadata(metadata, schema=STAND_IN, referred_schema_fn=_referred_to(shared))
         for rule in layout.bucketed
     ]
     for rule in layout.bucketed:
         for key in rule.table.foreign_key_constraints:
-            _copy_referent(metadata, key.referred_table)
+            _copy_referent(metadata, key.referred_table, shared)
     keys: list[ExecutableDDLElement] = []
     foreign: list[ExecutableDDLElement] = []
     for table in copies:
@@ -96,8 +104,8 @@ def compiled(statement: ClauseElement) -> str:
     return str(statement.compile(dialect=_DIALECT)).strip()
 
 
-def _copy_referent(metadata: MetaData, table: Table) -> None:
-    schema = SHARED if _is_reference(table) else STAND_IN
+def _copy_referent(metadata: MetaData, table: Table, shared: str) -> None:
+    schema = shared if _is_reference(table) else STAND_IN
     if f"{schema}.{table.name}" not in metadata.tables:
         table.to_metadata(metadata, schema=schema)
 
@@ -106,11 +114,15 @@ def _is_reference(table: Table) -> bool:
     return bool(table.info.get("tenantry", {}).get("reference"))
 
 
-def _referred(
-    table: Table, to_schema: str | None, constraint: ForeignKeyConstraint, _referred: str | None
-) -> str | None:
-    del table
-    return SHARED if _is_reference(constraint.referred_table) else to_schema
+def _referred_to(
+    shared: str,
+) -> Callable[[Table, str | None, ForeignKeyConstraint, str | None], str | None]:
+    def referred(
+        _table: Table, to_schema: str | None, constraint: ForeignKeyConstraint, _schema: str | None
+    ) -> str | None:
+        return shared if _is_reference(constraint.referred_table) else to_schema
+
+    return referred
 
 
 def _sorted_constraints(table: Table) -> list[Constraint]:

@@ -37,24 +37,31 @@ def shard_statements(layout: Layout) -> list[Statement]:
     made.append(sql.SQL(load("certify_lineage")))
     made.append(policy_table())
     made.extend(sql.SQL(text) for text in parent_ddl(layout))
-    readers = (sql.Identifier(APP), sql.Identifier(READ))
     for schema in (ADMIN, SHARED):
-        made.append(
-            sql.SQL("GRANT USAGE ON SCHEMA {} TO {}, {}").format(sql.Identifier(schema), *readers)
-        )
-        made.append(
-            sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA {} TO {}, {}").format(
-                sql.Identifier(schema), *readers
-            )
-        )
+        made.extend(read_grants(schema))
+    readers = _readers()
     made.append(
-        sql.SQL("GRANT EXECUTE ON FUNCTION {}(timestamptz) TO {}, {}").format(
-            sql.Identifier(ADMIN, "certify_lineage"), *readers
+        sql.SQL("GRANT EXECUTE ON FUNCTION {}(timestamptz) TO {}").format(
+            sql.Identifier(ADMIN, "certify_lineage"), readers
         )
     )
     made.append(
         sql.SQL(
-            "ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} GRANT SELECT ON TABLES TO {}, {}"
-        ).format(sql.Identifier(OWNER), sql.Identifier(SHARED), *readers)
+            "ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} GRANT SELECT ON TABLES TO {}"
+        ).format(sql.Identifier(OWNER), sql.Identifier(SHARED), readers)
     )
     return made
+
+
+def read_grants(schema: str) -> list[Statement]:
+    """Return the statements that let the application read the tables that a schema has now."""
+    return [
+        sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), _readers()),
+        sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA {} TO {}").format(
+            sql.Identifier(schema), _readers()
+        ),
+    ]
+
+
+def _readers() -> Statement:
+    return sql.SQL("{}, {}").format(sql.Identifier(APP), sql.Identifier(READ))

@@ -7,9 +7,20 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
+from sqlalchemy import Column, MetaData, Table, Text
 
-from tenantry_ops.structure import schema_diff
+from tenantry_ops.structure import Difference, schema_diff
+from tenantry_schema.layout import Layout, shard_statements
+from tenantry_schema.models import Base
 from tenantry_schema.naming import OPERATOR, SHARD_DATABASE
+
+#: The shipped tables, and two that are the same on every shard.
+WITH_REFERENCES = MetaData()
+for shipped in Base.metadata.sorted_tables:
+    shipped.to_metadata(WITH_REFERENCES)
+for reference in ("colours", "kinds"):
+    name = Column("name", Text, primary_key=True)
+    Table(reference, WITH_REFERENCES, name, info={"tenantry": {"reference": True}})
 
 
 @contextmanager
@@ -94,6 +105,77 @@ def test_each_difference_is_named(laid_out, case):
     for said, wanted in ((it.expected, expected), (it.found, found)):
         assert said is None if wanted is None else wanted in said
     assert diff(laid_out) == []
+
+
+MISPLACED = {
+    "DROP SCHEMA bucket_0001 CASCADE": [("bucket_0001", "the catalog places it here", None)],
+    "ALTER SCHEMA bucket_0001 RENAME TO bucket_0001_g2": [
+        ("bucket_0001", "the catalog places it here", None),
+        ("bucket_0001_g2", None, "a bucket which the catalog places nowhere"),
+    ],
+    "CREATE SCHEMA bucket_0000": [("bucket_0000", None, "a bucket whose home is s1")],
+}
+
+
+@pytest.mark.parametrize("change", MISPLACED)
+def test_a_bucket_that_is_not_where_the_catalog_places_it(ready, tenantry, change):
+    """Each is one difference, however many tables it has, and the command exits with 1."""
+    with psycopg.connect(ready.conninfos[1]) as conn:
+        conn.execute(change)
+    assert schema_diff(ready.catalog) == [
+        Difference("s2", schema, "", "schema", expected, found)
+        for schema, expected, found in MISPLACED[change]
+    ]
+    ended = tenantry("schema", "diff", "--catalog", ready.catalog)
+    assert (ended.returncode, "as the models say" in ended.stdout) == (1, False)
+
+
+def refer(fleet):
+    """Give a fleet models with reference tables, and make these on every shard."""
+    with psycopg.connect(fleet.catalog) as conn:
+        conn.execute("SET ROLE tenantry_owner")
+        conn.execute("UPDATE tenantry.fleet SET models = %s", (f"{__name__}:WITH_REFERENCES",))
+    on_every_shard(fleet, shard_statements(Layout.from_metadata(WITH_REFERENCES)))
+
+
+def on_every_shard(fleet, statements):
+    for conninfo in fleet.conninfos:
+        with psycopg.connect(conninfo) as conn:
+            conn.execute("SET ROLE tenantry_owner")
+            for statement in statements:
+                conn.execute(statement)
+
+
+# What is changed on every shard, and what is said of each.
+REFERENCES = {
+    "ALTER TABLE shared.colours ADD COLUMN hue int": ("colours", "column hue", None, "integer"),
+    "REVOKE SELECT ON shared.colours FROM tenantry_app": (
+        *("colours", "grant tenantry_app"),
+        *("SELECT", None),
+    ),
+    "DROP TABLE shared.kinds": ("kinds", "table", "kind r, owner tenantry_owner", None),
+    "CREATE TABLE shared.sizes (n int)": ("sizes", "table", None, "kind r, owner tenantry_owner"),
+    "GRANT CREATE ON SCHEMA shared TO tenantry_app": (
+        *("", "schema grant tenantry_app"),
+        *("USAGE", "CREATE, USAGE"),
+    ),
+}
+
+
+def test_reference_tables_are_compared_with_the_models(ready):
+    """Not with the first shard's, which may be as wrong as the others."""
+    refer(ready)
+    assert schema_diff(ready.catalog) == []
+    on_every_shard(ready, REFERENCES)
+    differing = schema_diff(ready.catalog)
+    for shard in ("s1", "s2"):
+        told = {
+            (it.table, it.part, it.expected, it.found)
+            for it in differing
+            if (it.shard, it.schema) == (shard, "shared")
+        }
+        assert told == set(REFERENCES.values())
+    assert len(differing) == 2 * len(REFERENCES)
 
 
 def test_a_time_partition_that_lost_its_index(laid_out):

@@ -17,7 +17,7 @@ from tenantry.errors import (
     UnknownShard,
     UnknownTenant,
 )
-from tenantry.keys import POSITIONS, TenantKey, key_text, position
+from tenantry.keys import POSITIONS, TenantKey, hash32, key_text, position
 from tenantry_schema.naming import MAP_CHANNEL
 from tenantry_schema.query import Query
 
@@ -60,6 +60,9 @@ ON CONFLICT DO NOTHING
 RETURNING tenant_key
 """
 _SAME_TENANT = "SELECT 1 FROM tenantry.tenants WHERE tenant_key = %s AND name = %s"
+# Who pins a tenant looks for others with its bits, and who enters one looks for pins: without a
+# lock in common, each would miss what the other has not committed.
+_HOLD_BITS = "SELECT pg_advisory_xact_lock(hashtext('tenantry position'), %s::int)"
 _PINNED = "SELECT tenant_key FROM tenantry.pins WHERE position = %s AND tenant_key <> %s"
 _SHARES = "SELECT tenant_key FROM tenantry.tenants WHERE position = %s AND tenant_key <> %s LIMIT 1"
 _DURABILITY = "UPDATE tenantry.shards SET durability = %s WHERE name = %s RETURNING name"
@@ -143,18 +146,21 @@ def pin_tenant(key: TenantKey, shard: int, *, version: int) -> Work[tuple[int, i
     """Give a tenant a bucket of its own; return its number, and that of the bucket it left.
 
     The bucket that it leaves gets a new generation, so that an old map cannot read "not there".
+    Shards answer people (``tenantry.bucket_of``) as before until ``tenantry map publish``. To be
+    run at READ COMMITTED, as :func:`register_tenant`.
 
     :raises MapChanged: when the map has another version by now
     :raises AmbiguousPin: when another tenant has the same 32 hash bits
     """
     yield from bump(version)
     at, text = position(key), key_text(key)
+    yield Query(_HOLD_BITS, (hash32(key),))
     for statement in (_PINNED, _SHARES):
         others = yield Query(statement, (at, text))
         if others:
             raise AmbiguousPin(
                 f"tenant {text} shares its 32 hash bits ({at}) with tenant {others[0][0]}: "
-                "agent ids could not tell them apart, so it cannot be pinned"
+                "agent ids could not tell them apart; leave it in its range"
             )
     ((number,),) = yield Query(_NEXT_BUCKET)
     ((left,),) = yield Query(_GENERATION, (at,))
@@ -179,10 +185,14 @@ def declare_durability(shard: str, level: str) -> Work[None]:
 def register_tenant(key: TenantKey, name: str) -> Work[None]:
     """Enter a tenant into the directory; doing it again with the same name does nothing.
 
+    To be run at READ COMMITTED: it waits for who pins a tenant of the same 32 hash bits, and then
+    has to see the pin.
+
     :raises AlreadyExists: when the key or the name belongs to another tenant
     :raises AmbiguousPin: when a pinned tenant has the same 32 hash bits
     """
     at, text = position(key), key_text(key)
+    yield Query(_HOLD_BITS, (hash32(key),))
     pinned = yield Query(_PINNED, (at, text))
     if pinned:
         raise AmbiguousPin(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from uuid import uuid4
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -10,13 +11,17 @@ from sqlalchemy.pool import NullPool
 from tenantry.catalog import directory_lookup, load_map
 from tenantry.catalog_writes import create_fleet, pin_tenant, place_bucket, register_tenant
 from tenantry.drive import drive
-from tenantry.errors import AlreadyExists, MapChanged, UnknownAgent, UnknownBucket
+from tenantry.errors import AlreadyExists, AmbiguousPin, MapChanged, UnknownAgent, UnknownBucket
+from tenantry.keys import position
 from tenantry.map import Node, Shard
 from tenantry_schema.layout import Layout
 from tenantry_schema.migrations import History, upgrade
 from tenantry_schema.models import Base
 
 SHARDS = [Shard(1, "one", (Node("a", "h", 1, "d"),)), Shard(2, "two", (Node("b", "h", 2, "d"),))]
+
+#: Two tenants of one position.
+TWINS = UUID(int=30_226), UUID(int=39_818)
 
 
 @pytest.fixture
@@ -73,6 +78,53 @@ def test_a_pin_gives_a_new_bucket_and_a_new_name_to_the_old(catalog):
     assert (number, left) == (4, before.bucket)
     assert after.of_tenant(key) == (4, "bucket_0004", 2)
     assert after.of_bucket(left).schema == f"bucket_{left:04d}_g2"
+
+
+def pin(key):
+    return pin_tenant(key, 2, version=1)
+
+
+def register(key):
+    return register_tenant(key, f"t-{key.int}")
+
+
+@pytest.mark.parametrize(("first", "second"), [(pin, register), (register, pin)])
+def test_no_tenant_shares_the_bits_of_a_pinned_one(catalog, first, second):
+    """Whichever came first; what was refused changed nothing, and the first may come again."""
+    assert position(TWINS[0]) == position(TWINS[1])
+    change(catalog, first(TWINS[0]))
+    before = change(catalog, load_map()).version
+    with pytest.raises(AmbiguousPin, match=f"{TWINS[1]} shares .* {TWINS[0]}"):
+        change(catalog, second(TWINS[1]))
+    assert change(catalog, load_map()).version == before
+    change(catalog, register(TWINS[0]))
+
+
+def test_two_pinned_tenants_never_share_their_bits(catalog):
+    """Agent ids carry nothing else that tells tenants apart."""
+    change(catalog, pin(TWINS[0]))
+    with pytest.raises(AmbiguousPin, match="leave it in its range"):
+        change(catalog, pin_tenant(TWINS[1], 1, version=2))
+    assert change(catalog, load_map()).pin_count == 1
+
+
+@pytest.mark.parametrize(("first", "second"), [(pin, register), (register, pin)])
+def test_of_two_at_once_the_second_waits_and_is_refused(catalog, database, first, second):
+    """It cannot look before the first has committed; then it sees what that wrote."""
+    with (
+        psycopg.connect(database.operator, autocommit=True) as other,
+        psycopg.connect(database.operator, autocommit=True) as looking,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        with catalog.transaction():
+            drive(catalog, first(TWINS[0]))
+            late = pool.submit(change, other, second(TWINS[1]))
+            waits = "SELECT %s = ANY (pg_blocking_pids(%s))"
+            pids = (catalog.info.backend_pid, other.info.backend_pid)
+            while looking.execute(waits, pids).fetchone() != (True,):
+                assert not late.done(), late.result()
+        with pytest.raises(AmbiguousPin):
+            late.result(timeout=10)
 
 
 def test_an_unknown_bucket_is_not_placed(catalog):

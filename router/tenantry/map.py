@@ -151,6 +151,10 @@ class Map:
         """How many tenants are pinned."""
         return len(self._pin_positions)
 
+    def pins(self) -> Iterator[tuple[int, int]]:
+        """Yield position and bucket of every pinned tenant, by position."""
+        return zip(self._pin_positions, self._pin_buckets, strict=True)
+
     @property
     def undescribed(self) -> list[int]:
         """The ids of shards that buckets are placed on and that the map does not describe."""

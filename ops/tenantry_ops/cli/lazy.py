@@ -75,7 +75,9 @@ COMMANDS: dict[str, Lazy] = {
         "app",
         "Write, check and steer the PgBouncers in front of a fleet.",
     ),
-    "map": Lazy("tenantry_ops.cli.maps", "app", "Show where buckets are placed."),
+    "map": Lazy(
+        "tenantry_ops.cli.maps", "app", "Show where buckets are placed, and tell the shards."
+    ),
     "load": Lazy(
         "tenantry_ops.cli.load",
         "app",

@@ -1,8 +1,9 @@
-"""``tenantry map``: what routers hold."""
+"""``tenantry map``: what routers hold, and what shards know of it."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 import typer
@@ -13,12 +14,14 @@ from tenantry_ops.cli.output import (
     Directory,
     catalog_of,
     console,
+    errors,
     print_json,
     print_rows,
 )
 from tenantry_ops.cluster import read_places
+from tenantry_ops.publish import publish_map
 
-app = typer.Typer(help="Show where buckets are placed.", no_args_is_help=True)
+app = typer.Typer(help="Show where buckets are placed, and tell the shards.", no_args_is_help=True)
 
 _MOST_SHOWN = 128
 
@@ -58,3 +61,12 @@ def show(catalog: Catalog = None, directory: Directory = None, as_json: AsJson =
     if len(buckets) <= _MOST_SHOWN:
         print_rows(buckets, as_json=False)
     print_rows(({**it, "nodes": "\n".join(it["nodes"])} for it in shards), as_json=False)
+
+
+@app.command()
+def publish(catalog: Catalog = None, directory: Directory = None, as_json: AsJson = False) -> None:
+    """Tell every shard the ranges and pins that its `tenantry.bucket_of` answers from."""
+    told = publish_map(
+        catalog_of(catalog, directory), progress=lambda name: errors.print(f"[dim]{name}[/]")
+    )
+    print_rows((asdict(it) for it in told), as_json=as_json, title="Rows that changed")

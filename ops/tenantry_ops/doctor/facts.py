@@ -31,6 +31,7 @@ FROM pg_roles WHERE rolname = ANY (%(roles)s)
 """
 _WHO = "SELECT fleet_id, shard_id FROM tenantry.shard"
 _RANGES = "SELECT bucket, lower(positions), upper(positions) FROM tenantry.ranges"
+_PINS = "SELECT position, bucket FROM tenantry.pins"
 _ROUTERS = """
 SELECT application, host, pid, map_version FROM tenantry.routers
 WHERE seen_at > now() - interval '1 minute'
@@ -93,6 +94,7 @@ class ShardFacts:
     :ivar served: bucket schemas -> whether the application's role may use them
     :ivar who: the fleet and the shard that it says it is, or None
     :ivar ranges: bucket -> its range, as the shard's ``tenantry.bucket_of`` sees it
+    :ivar pins: position -> the bucket of the tenant that is pinned there, in the same way
     """
 
     name: str
@@ -101,6 +103,7 @@ class ShardFacts:
     roles: list[RoleFacts] = field(default_factory=list)
     who: tuple[UUID, int] | None = None
     ranges: dict[int, tuple[int, int]] = field(default_factory=dict)
+    pins: dict[int, int] = field(default_factory=dict)
     parents_open: bool = False
 
 
@@ -152,6 +155,7 @@ def _shard(conn: psycopg.Connection[Any], name: str) -> ShardFacts:
     facts.roles = [RoleFacts(*row) for row in conn.execute(_ROLES, wanted)]
     facts.who = conn.execute(_WHO).fetchone()
     facts.ranges = {bucket: (lo, hi) for bucket, lo, hi in conn.execute(_RANGES)}
+    facts.pins = dict(conn.execute(_PINS).fetchall())
     row = conn.execute("SELECT has_schema_privilege(%s, 'fleet', 'USAGE')", (APP,)).fetchone()
     facts.parents_open = row == (True,)
     return facts

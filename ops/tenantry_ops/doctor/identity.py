@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 from tenantry_ops.doctor.finding import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from tenantry_ops.doctor.facts import FleetFacts
 
 
 def identities(facts: FleetFacts) -> Iterator[Finding]:
-    """Yield the shards that belong elsewhere, or whose ranges differ from the map's."""
+    """Yield the shards that belong elsewhere, or whose ranges or pins differ from the map's."""
     ranges = {
         it.number: (it.lo, it.hi)
         for it in facts.map.buckets()
         if it.lo is not None and it.hi is not None
     }
+    pins = dict(facts.map.pins())
     for number, shard in facts.shards.items():
         if shard.who != (facts.map.fleet_id, number):
             said = "nobody" if shard.who is None else f"shard {shard.who[1]} of {shard.who[0]}"
@@ -27,15 +28,19 @@ def identities(facts: FleetFacts) -> Iterator[Finding]:
                 f"says that it is {said}, the catalog says shard {number} of {facts.map.fleet_id}",
                 "correct tenantry.nodes in the catalog: it names another fleet's database",
             )
-        wrong = sorted(
-            bucket
-            for bucket in ranges.keys() | shard.ranges.keys()
-            if ranges.get(bucket) != shard.ranges.get(bucket)
+        yield from _behind(f"ranges on {shard.name}", "buckets", ranges, shard.ranges)
+        yield from _behind(f"pins on {shard.name}", "positions", pins, shard.pins)
+
+
+def _behind(
+    name: str, what: str, wanted: Mapping[int, object], there: Mapping[int, object]
+) -> Iterator[Finding]:
+    keys = wanted.keys() | there.keys()
+    wrong = sorted(key for key in keys if wanted.get(key) != there.get(key))
+    if wrong:
+        yield Finding(
+            name,
+            f"differ from the map for {len(wrong)} {what}, such as {wrong[0]}: "
+            "tenantry.bucket_of answers wrongly there",
+            "run `tenantry map publish`",
         )
-        if wrong:
-            yield Finding(
-                f"ranges on {shard.name}",
-                f"differ from the map for {len(wrong)} buckets, such as {wrong[0]}: "
-                "tenantry.bucket_of answers wrongly there",
-                "write the catalog's ranges to tenantry.ranges of the shard",
-            )

@@ -117,6 +117,7 @@ BROKEN = [
     (lambda facts: setattr(facts.shards[1], "who", None), {"shard s1": "it is nobody"}),
     (lambda facts: setattr(facts.shards[1], "who", (FLEET, 9)), {"shard s1": "it is shard 9 of"}),
     (lambda facts: facts.shards[2].ranges.pop(3), {"ranges on s2": "for 1 buckets, such as 3"}),
+    (lambda facts: facts.shards[1].pins.update({7: 3}), {"pins on s1": "1 positions, such as 7"}),
     (lambda facts: facts.schema.revisions.update(s2=()), {"schema of s2": "revision none"}),
     (lambda facts: facts.routers.append(("old", "h", 2, 2)), {"router old (h, pid 2)": "2 of 3"}),
 ]

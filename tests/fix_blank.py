@@ -1,4 +1,7 @@
-"""Databases of their own on the session's servers: empty, or copies of a finished fleet's."""
+"""Databases of their own on the session's servers: empty, or copies of a finished fleet's.
+
+A fleet has as many shards as a test wants; they are dealt to the two servers.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Blank:
-    """A catalog's database and one database on each of two servers."""
+    """A catalog's database and one database for each shard, on two servers."""
 
     catalog: str
     shards: tuple[Shard, ...]
@@ -61,27 +64,29 @@ def ready(fleet, finished):
         yield make_copy(fleet, stack, finished)
 
 
-def make_blank(fleet, stack, templates=("template1",) * 3):
-    first, second = (shard.primary for shard in fleet.shards)
+def make_blank(fleet, stack, *, shards=2, templates=None):
+    servers = [it.primary for it in fleet.shards]
+    homes = [servers[0], *(servers[it % len(servers)] for it in range(shards))]
     number = next(_numbers)
-    names = tuple(f"init_{number}_{it}" for it in ("catalog", "one", "two"))
-    servers = (first, first, second)
-    for server, name, template in zip(servers, names, templates, strict=True):
+    names = tuple(f"init_{number}_{it}" for it in ("catalog", *range(1, shards + 1)))
+    for server, name, template in zip(
+        homes, names, templates or ("template1",) * len(names), strict=True
+    ):
         stack.enter_context(new_database(fleet, server, name, template))
-    shards = tuple(
+    described = tuple(
         Shard(id_, f"s{id_}", (Node(f"s{id_}-a", server.host, server.port, name),))
-        for id_, (server, name) in enumerate(zip(servers[1:], names[1:], strict=True), start=1)
+        for id_, (server, name) in enumerate(zip(homes[1:], names[1:], strict=True), start=1)
     )
     conninfos = [
         fleet.conninfo(server, user=OPERATOR, dbname=name)
-        for server, name in zip(servers, names, strict=True)
+        for server, name in zip(homes, names, strict=True)
     ]
-    return Blank(conninfos[0], shards, tuple(conninfos[1:]), names)
+    return Blank(conninfos[0], described, tuple(conninfos[1:]), names)
 
 
 def make_copy(fleet, stack, of):
     """Copy a finished fleet; its catalog is told where its shards are now."""
-    made = make_blank(fleet, stack, of.names)
+    made = make_blank(fleet, stack, shards=len(of.shards), templates=of.names)
     with psycopg.connect(made.catalog) as conn:
         conn.execute("SET ROLE tenantry_owner")
         for before, after in zip(of.names, made.names, strict=True):

@@ -1,7 +1,8 @@
 """Upgrade the catalog and all shards of a fleet, once at a time.
 
-The order is catalog, one canary shard, the others. What fails stops what has not begun; running
-again resumes, because every revision is recorded where it was applied.
+The order is catalog, one canary shard, the others. A catalog or a canary that fails stops all that
+follows; of the others each is attempted, whatever became of the rest. Running again resumes,
+because every revision is recorded where it was applied.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from tenantry_ops.migrate.revision import write_fleet_revision
+
 MODELS = """
 from datetime import datetime
 from uuid import UUID
@@ -98,6 +100,15 @@ def write(folder, package, *, changed):
     for init in (home, home / "revisions"):
         (init / "__init__.py").touch()
     (home / "models.py").write_text(text)
+
+
+def author(catalog):
+    """Write the change as a revision: what autogenerate finds, and what it leaves to its author."""
+    path = write_fleet_revision(catalog, "colour notes")
+    text = path.read_text()
+    head, down, tail = text.partition("\n\n\ndef downgrade")
+    path.write_text(head + BY_HAND + down + tail)
+    return path
 
 
 def forget(package):

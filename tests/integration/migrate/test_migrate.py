@@ -13,13 +13,12 @@ from pathlib import Path
 import psycopg
 import pytest
 from fix_blank import make_blank, make_copy
-from integration.migrate.own_models import BY_HAND, forget, write
+from integration.migrate.own_models import author, forget, write
 
 from tenantry_ops.doctor import examine, gather_facts
 from tenantry_ops.initialise import InitPlan, initialise
 from tenantry_ops.locking import operation
 from tenantry_ops.migrate import migrate
-from tenantry_ops.migrate.revision import write_fleet_revision
 from tenantry_ops.migrate.state import schema_state
 from tenantry_ops.structure import schema_diff
 from tenantry_schema.errors import MigrationFailed, OperationInProgress
@@ -64,11 +63,7 @@ def service(fleet, before, tmp_path, monkeypatch):
 @pytest.fixture
 def revision(service):
     """The change as a revision: what autogenerate found, and what it leaves to its author."""
-    path = write_fleet_revision(service.catalog, "colour notes")
-    text = path.read_text()
-    head, down, tail = text.partition("\n\n\ndef downgrade")
-    path.write_text(head + BY_HAND + down + tail)
-    return path
+    return author(service.catalog)
 
 
 def test_autogenerate_sees_parents_only(service, revision):

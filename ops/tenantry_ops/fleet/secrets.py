@@ -37,12 +37,6 @@ def write_passfile(path: Path, passwords: Mapping[str, str]) -> None:
         file.write(passfile_text(passwords))
 
 
-def read_passfile(path: Path) -> dict[str, str]:
-    """Return role -> password of a file that :func:`write_passfile` wrote."""
-    fields = (line.split(":") for line in path.read_text(encoding="utf-8").splitlines())
-    return {role: password for *_, role, password in fields}
-
-
 def verifiers(conn: psycopg.Connection[object], passwords: Mapping[str, str]) -> dict[str, str]:
     """Return role -> SCRAM verifier: no password ever reaches a server's log."""
     return {

@@ -252,7 +252,7 @@ def resume(
 def _place(at: Path | None, directory: Path | None) -> Path:
     if at is not None:
         return at.absolute()
-    embedded = directory or DEFAULT_DIRECTORY
+    embedded = (directory or DEFAULT_DIRECTORY).resolve()
     found = embedded / "bouncer" if (embedded / "fleet.toml").exists() else Path("/etc/pgbouncer")
     return found.absolute()
 

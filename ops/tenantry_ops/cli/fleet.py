@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from tenantry_ops.cli.output import (
     DEFAULT_DIRECTORY,
@@ -15,7 +16,7 @@ from tenantry_ops.cli.output import (
     print_json,
     print_rows,
 )
-from tenantry_ops.fleet import Fleet
+from tenantry_ops.fleet import Fleet, default_folder
 
 if TYPE_CHECKING:
     from tenantry_ops.bouncer.embedded import Embedded
@@ -37,13 +38,13 @@ def up(
 ) -> None:
     """Start a fleet, or what of it does not run."""
     fleet = Fleet.up(
-        directory or DEFAULT_DIRECTORY,
+        directory or default_folder(_tell),
         shards=shards,
         replicas=replicas,
         profile=profile,
         pg_bin=pg_bin,
         tied=False,
-        progress=lambda message: errors.print(f"[dim]{message}[/]"),
+        progress=_tell,
     )
     if bouncer:
         _bouncer(fleet).up(tied=False)
@@ -75,6 +76,10 @@ def down(
         print_json({"stopped": stopped, "removed": remove})
     else:
         errors.print(f"[dim]stopped {', '.join(stopped) or 'nothing: no server was running'}[/]")
+
+
+def _tell(message: str) -> None:
+    errors.print(f"[dim]{escape(message)}[/]", highlight=False, soft_wrap=True)
 
 
 def _rows(fleet: Fleet) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from tenantry.conninfo import parse
 from tenantry_ops.cli.console import console, errors
-from tenantry_ops.fleet import Fleet
+from tenantry_ops.fleet import DEFAULT_DIRECTORY, Fleet
 from tenantry_schema.errors import InvalidConfig
 from tenantry_schema.naming import OPERATOR
 
@@ -46,8 +46,6 @@ Catalog = Annotated[
         help="libpq conninfo of the catalog, as tenantry_operator.",
     ),
 ]
-
-DEFAULT_DIRECTORY = Path(".tenantry")
 
 
 def print_rows(

@@ -87,7 +87,7 @@ class Fleet:
         :raises InvalidConfig: for numbers or a profile that cannot be
         """
         check_numbers(shards, replicas, profile)
-        place = Path(directory).absolute()
+        place = Path(directory).resolve()
         place.mkdir(parents=True, exist_ok=True)
         with alone(place):
             found = FleetState.load(place)
@@ -118,7 +118,7 @@ class Fleet:
 
         :raises FleetError: when there is none
         """
-        place = Path(directory).absolute()
+        place = Path(directory).resolve()
         state = FleetState.load(place)
         if state is None:
             raise FleetError(f"there is no fleet in {place}: start one with `tenantry fleet up`")
@@ -288,17 +288,18 @@ class Fleet:
         self.state.save(self.directory)
 
     def _make_folders(self) -> None:
+        if not self.identity.reaches(self.directory.parent):
+            raise FleetError(
+                f"the servers run as user {self.identity.name!r}, who cannot enter "
+                f"{self.directory.parent}: name with --dir a folder whose parents everybody may "
+                "enter, such as one under /var/tmp"
+            )
         servers = self.directory / "servers"
         if self.identity.uid is not None:
             self.directory.chmod(_SECRET_FOLDER_MODE)
         servers.mkdir(mode=0o700, exist_ok=True)
         self.identity.own(servers)
         self.state.save(self.directory)
-        if not self.identity.reaches(servers):
-            raise FleetError(
-                f"the servers run as user {self.identity.name!r}, who cannot reach {servers}: "
-                "choose a folder whose parents everybody may enter, such as one under /var/tmp"
-            )
 
     def programs(self) -> Programs:
         """Return the server programs, where the servers' user can run them."""

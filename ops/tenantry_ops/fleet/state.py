@@ -76,8 +76,12 @@ class FleetState:
         try:
             found = tomllib.loads(path.read_text(encoding="utf-8"))
             return cls(**{**found, "shards": tuple(_shard(it) for it in found["shards"])})
-        except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-            raise FleetError(f"{path} is not a fleet's description: {error}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise FleetError(
+                f"{path} is not a fleet's description ({type(error).__name__}: {error}): put back "
+                f"what it was, or end the servers that {directory}/servers/*/postmaster.pid name, "
+                f"and remove {directory}"
+            ) from error
 
 
 @contextmanager

@@ -99,6 +99,93 @@ def test_a_folder_without_a_fleet_says_what_to_do(tmp_path):
         Fleet.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "text", [b"\xff", b"= 1", b"version = '18.6'", b"shards = 7", b"shards = ['one']"]
+)
+def test_a_description_that_is_broken_says_what_to_do(tmp_path, tenantry, text):
+    """No description, half of one, or no text at all: one error, which names the file."""
+    broken = tmp_path / "fleet.toml"
+    broken.write_bytes(text)
+    with pytest.raises(FleetError, match=f"^{broken} is not .*put back what it was, or end the se"):
+        Fleet.load(tmp_path)
+    ended = tenantry("fleet", "status", "--dir", tmp_path)
+    assert (ended.returncode, ended.stderr.split()[0]) == (1, "FleetError:")
+
+
+@pytest.fixture
+def closed(open_folder, monkeypatch):
+    """A working folder that nobody may enter but who runs the tests, as ``/root`` is."""
+    place = open_folder / "closed"
+    place.mkdir(mode=0o700)
+    monkeypatch.chdir(place)
+    yield place
+    for left in open_folder.glob("**/fleet.toml"):
+        Fleet.load(left.parent).discard()
+
+
+#: The command in a process of its own, with the folder for fleets of root first.
+UP = """
+import sys
+from pathlib import Path
+from tenantry_ops.cli import main
+from tenantry_ops.fleet import place
+
+place._STATE = Path(sys.argv.pop(1))
+main()
+"""
+
+
+@pytest.fixture
+def up(closed, pytestconfig):
+    """Start the smallest fleet from the closed folder."""
+    given = pytestconfig.getoption("--pg-bin")
+    chosen = ("--pg-bin", given) if given else ()
+    small = ("fleet", "up", "--shards", "1", "--replicas", "0", *chosen)
+
+    def call(*options):
+        command = [sys.executable, "-c", UP, closed.parent / "state", *small, *options]
+        return subprocess.run(command, capture_output=True, text=True, check=False, umask=0o077)
+
+    return call
+
+
+@pytest.mark.slow
+def test_a_fleet_of_root_needs_no_folder_to_be_chosen(closed, up, tenantry):
+    """Its servers' user cannot enter root's home: the fleet is elsewhere, and found all the same.
+
+    Who is not root has servers of the same user, and the fleet where it always is.
+    """
+    started = up()
+    assert started.returncode == 0, started.stderr
+    link, state = closed / ".tenantry", closed.parent / "state"
+    homes = list(state.iterdir()) if os.geteuid() == 0 else [link]
+    assert [link.resolve()] == homes
+    assert link.is_symlink() == (os.geteuid() == 0)
+    assert (str(homes[0]) in started.stderr) == link.is_symlink()
+    assert (link / "passfile").stat().st_mode & 0o777 == 0o600
+    (server,) = json.loads(tenantry("fleet", "status", "--json").stdout)
+    assert server["role"] == "primary"
+    again = tenantry("fleet", "up", "--json")
+    assert "found a fleet of Postgres" in again.stderr
+    assert json.loads(again.stdout) == [server]
+    stopped = json.loads(tenantry("fleet", "down", "--remove", "--json").stdout)
+    assert stopped == {"stopped": ["shard-1-a"], "removed": True}
+    assert list(homes[0].iterdir()) == []
+
+
+def test_a_folder_that_was_named_is_the_folder(closed, up):
+    """Never another one: as root it is refused when the servers' user cannot enter it."""
+    named = closed / "named"
+    ended = up("--dir", named)
+    assert not (closed.parent / "state").exists()
+    if os.geteuid() == 0:
+        assert ended.returncode == 1
+        assert f"cannot enter {closed}: name with --dir a folder whose parents" in ended.stderr
+        assert list(named.iterdir()) == []
+    else:
+        assert Fleet.load(named).discard() == ["shard-1-a"]
+
+
 def test_the_command_line_keeps_a_fleet(folder, tenantry, pytestconfig):
     """Up, status, down, up again, removed: each answers people and programs, with an exit code."""
     at = ("--json", "--dir", folder)

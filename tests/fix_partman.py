@@ -1,6 +1,8 @@
-"""A server of Debian's Postgres 15 with pg_partman 4.7, and sets that it began."""
+"""Servers with pg_partman, and sets that it began: 4.7 on Debian's Postgres 15, and 5 on 18."""
 
 from __future__ import annotations
+
+import os
 
 import psycopg
 import pytest
@@ -11,6 +13,13 @@ from tenantry_ops.fleet import Fleet
 from tenantry_partitions.budget import Budget
 
 PG_BIN = "/usr/lib/postgresql/15/bin"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--partman5",
+        help="a folder with extension/pg_partman.control of version 5; without it those tests skip",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -43,11 +52,46 @@ class WithPartman(Alone):
         self.run(f"UPDATE partman.part_config SET {assignment} WHERE parent_table = '{table}'")
 
 
+class WithPartman5(WithPartman):
+    """A database with pg_partman 5, which knows native partitions only, and says so no more."""
+
+    def create_parent(self, interval, *, table="public.events", **more):
+        given = {"p_parent_table": table, "p_control": "at", "p_interval": interval, **more}
+        arguments = ", ".join(f"{name} := {value!r}" for name, value in given.items())
+        self.run(f"SELECT partman.create_parent({arguments})")
+
+
 @pytest.fixture
 def partman(debian):
-    """An empty `public.events`, and pg_partman without any set."""
-    found = WithPartman(debian, Budget(total=3))
-    with psycopg.connect(debian, autocommit=True) as conn:
+    """An empty `public.events`, and pg_partman 4.7 without any set."""
+    return emptied(WithPartman(debian, Budget(total=3)))
+
+
+@pytest.fixture(scope="session")
+def newest(pytestconfig):
+    """The wheel's Postgres: from 18 on an extension may lie anywhere (extension_control_path)."""
+    folder = pytestconfig.getoption("--partman5")
+    if folder is None:
+        assert "CI" not in os.environ, "nothing is skipped in CI: give --partman5"
+        pytest.skip("no pg_partman 5: give --partman5")
+    with server_folder() as directory:
+        with Fleet.up(directory, shards=1, replicas=0) as running:
+            conninfo = running.superuser_conninfo(running.shards[0].primary)
+            with psycopg.connect(conninfo, autocommit=True) as conn:
+                conn.execute(f"ALTER SYSTEM SET extension_control_path = '{folder}:$system'")
+                conn.execute("SELECT pg_reload_conf()")
+            yield conninfo
+            running.discard()
+
+
+@pytest.fixture
+def partman5(newest):
+    """An empty `public.events`, and pg_partman 5 without any set."""
+    return emptied(WithPartman5(newest, Budget(total=3)))
+
+
+def emptied(found):
+    with psycopg.connect(found.conninfo, autocommit=True) as conn:
         conn.execute("DROP EXTENSION IF EXISTS pg_partman")
         for schema in ("partman", "public", "tenantry"):
             conn.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")

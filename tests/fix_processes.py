@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,20 @@ def open_folder():
     """An empty folder that every user may enter, also when root runs the tests."""
     with server_folder() as made:
         yield made
+
+
+@pytest.fixture
+def freeze():
+    """Stop processes of a server; let them go on afterwards, to find that nobody listens."""
+    stopped = []
+
+    def stop(pid):
+        os.kill(pid, signal.SIGSTOP)
+        stopped.append(pid)
+
+    yield stop
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
 
 
 def until(child, holds):

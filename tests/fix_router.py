@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from uuid import UUID, uuid4
 
 import pytest
@@ -31,3 +32,11 @@ def make_tenant(fleet) -> UUID:
     key = uuid4()
     create(fleet.catalog_conninfo(OPERATOR), f"t-{key.hex[:20]}", str(key))
     return key
+
+
+def until(holds, seconds=10):
+    """Wait for what another thread does."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.005)

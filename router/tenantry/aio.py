@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from tenantry.acontexts import AsyncRoutedConnectionContext, AsyncRoutedSessionContext
 from tenantry.aleasing import AsyncLeasing
+from tenantry.call import EXPLAINED_S
 from tenantry.drive import adrive
 from tenantry.errors import DeadlineExceeded, OutcomeUnknown, Unavailable
 from tenantry.outcome import Outcome, find_out
@@ -51,13 +52,10 @@ class AsyncRouter(AsyncLeasing):
     async def open(self) -> Self:
         """Load the map and begin to follow it.
 
-        :raises CatalogUnavailable: when the catalog does not answer, or holds no fleet
+        :raises CatalogUnavailable: when the catalog does not answer in time, or holds no fleet
         """
         if not self._open:
-            await asyncio.to_thread(self._follower.start)
-            self._watchdog.start()
-            self._sampler.start()
-            self._open = True
+            await asyncio.to_thread(self._begin)
         return self
 
     async def close(self) -> None:
@@ -77,7 +75,10 @@ class AsyncRouter(AsyncLeasing):
         await self.close()
 
     async def reload(self) -> Map:
-        """Read the map from the catalog now, and return it."""
+        """Read the map from the catalog now, and return it.
+
+        :raises CatalogUnavailable: when the catalog does not answer within the router's deadline
+        """
         self._check_open()
         return await asyncio.to_thread(self._follower.reload)
 
@@ -88,7 +89,7 @@ class AsyncRouter(AsyncLeasing):
         remembered.
 
         :raises UnknownAgent: when the directory has no such agent
-        :raises CatalogUnavailable: when the catalog does not answer
+        :raises CatalogUnavailable: when the catalog does not answer within the router's deadline
         """
         found = self._known_agent(agent)
         if found is not None:
@@ -223,10 +224,11 @@ class AsyncRouter(AsyncLeasing):
 
         :param queues: the queues that count
         """
-        held = self.map
+        held, when = self.map, time.monotonic() + self._bound(deadline)
         answers = await self._on_shards(sweep_prelude(), self._sweep_works(queues), deadline)
         if any(isinstance(it, Exception) and is_fence(it) for it in answers.values()):
-            await asyncio.to_thread(self._follower.reload, held)
+            within = max(when - time.monotonic(), EXPLAINED_S)
+            await asyncio.to_thread(self._follower.reload, held, within=within)
         return gather(answers, "accept")
 
     async def _pause_after(self, error: Exception, call: Call, attempts: Attempts) -> float | None:

@@ -94,7 +94,8 @@ class AsyncLeasing(Served):
         """Return the error that the caller should get; reload the map when it may be the reason."""
         if call.suspects_fence(error):
             try:
-                newer = await asyncio.to_thread(self._follower.reload, call.of)
+                within = max(call.remaining, EXPLAINED_S)
+                newer = await asyncio.to_thread(self._follower.reload, call.of, within=within)
                 moved = call.moved(newer) or await self._gone(call)
             except (Unavailable, psycopg.Error) as failure:
                 logger.warning("an error is not explained by the catalog: %s", failure)

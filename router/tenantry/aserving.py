@@ -5,25 +5,28 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from tenantry.connection import AsyncRoutedConnection
 from tenantry.errors import Unavailable
-from tenantry.pools import pool_options, refused
+from tenantry.pools import identity_patience, pool_options, refused
 from tenantry.serving import ADOPTED, ASKING
 
 if TYPE_CHECKING:
     from tenantry.place import Place
     from tenantry.settings import RouterSettings
+    from tenantry.watchdog import Watchdog
 
 
 class AsyncServing:
     """The pool of a place and the engine on it; it belongs to one event loop."""
 
-    def __init__(self, place: Place, settings: RouterSettings) -> None:
+    def __init__(self, place: Place, settings: RouterSettings, watchdog: Watchdog) -> None:
         self.place = place
+        self._watchdog = watchdog
         #: Connections that calls hold now.
         self.in_use = 0
         self._patience = settings.acquire_timeout
@@ -63,12 +66,17 @@ class AsyncServing:
             except PoolTimeout as error:
                 self.place.check_one_primary()
                 raise refused(self.place, self._size, time.monotonic() - started) from error
-            if await self._usable(conn):
+            usable = False
+            try:
+                usable = await self._usable(conn, started + bound)
+            finally:
+                if not usable:
+                    conn.pgconn.finish()
+                    await self._pool.putconn(conn)
+            if usable:
                 conn.lease += 1
                 conn.lender = None
                 return conn
-            conn.pgconn.finish()
-            await self._pool.putconn(conn)
 
     async def release(self, conn: AsyncRoutedConnection) -> None:
         """Give a connection back, if SQLAlchemy has not; a broken one is replaced."""
@@ -103,12 +111,20 @@ class AsyncServing:
         conn.lender = self._pool
         return conn
 
-    async def _usable(self, conn: AsyncRoutedConnection) -> bool:
+    async def _usable(self, conn: AsyncRoutedConnection, until: float) -> bool:
         if conn.ended:
             return False
+        if conn.outdated and not conn.pooled:
+            # A server goes on to another timeline only without its sessions: it was deposed.
+            return False
         if conn.outdated:
+            # No call watches the connection yet, and a deposed primary may be silent.
+            alarm = self._watchdog.arm(conn, identity_patience(until))
             try:
                 await conn.ask_who()
-            except Unavailable:
+            except (Unavailable, psycopg.OperationalError) as error:
+                self.place.failed(error)
                 return False
+            finally:
+                self._watchdog.disarm(alarm)
         return True

@@ -45,10 +45,11 @@ class RouterCore:
 
     def __init__(self, catalog: str | None, options: dict[str, Any]) -> None:
         self.settings = settings_from(catalog, options)
-        self._follower = MapFollower(self.settings)
-        self._sampler = Sampler(self.settings, self._follower.given)
-        self._pools = PoolTable(self.settings, self._follower.given, self._sampler)
         self._watchdog = Watchdog()
+        self._follower = MapFollower(self.settings, self._watchdog)
+        given = self._follower.given
+        self._sampler = Sampler(self.settings, given)
+        self._pools = PoolTable(self.settings, given, self._sampler, self._watchdog)
         self._routes: Routes | None = None
         self._agents: dict[str, TenantKey] = {}
         self._counts = ReadCounts()
@@ -90,6 +91,17 @@ class RouterCore:
         """Return the shards that a scatter cannot ask: their rows must not be missing unnoticed."""
         of = self.map
         return {f"shard {it}": of.unknown_shard(it, "buckets") for it in of.undescribed}
+
+    def _begin(self) -> None:
+        """Start what goes on beside the calls; the watchdog first, because the others need it."""
+        self._watchdog.start()
+        try:
+            self._follower.start()
+        except BaseException:
+            self._watchdog.stop()
+            raise
+        self._sampler.start()
+        self._open = True
 
     def _check_open(self) -> None:
         if not self._open:

@@ -2,7 +2,8 @@
 
 The thread listens for ``NOTIFY`` on its own direct connection, polls because notifications can be
 lost, and writes the router's heartbeat. It serves both doors: the map is swapped by one assignment.
-With the catalog down the held map stays; the fence makes a late router slow, never wrong.
+With the catalog down the held map stays; the fence makes a late router slow, never wrong. Nothing
+waits for a catalog beyond its bound, which is the router's deadline where no call has a nearer one.
 """
 
 from __future__ import annotations
@@ -13,22 +14,29 @@ import select
 import socket
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import psycopg
 
 from tenantry.catalog import directory_lookup, heartbeat, leave, load_map, map_version
-from tenantry.conninfo import catalog_conninfo, parse, shown
+from tenantry.catalog_link import CatalogLink, first_line
+from tenantry.conninfo import parse, shown
 from tenantry.drive import drive
 from tenantry.errors import CatalogUnavailable, TenantryError
 from tenantry.watchdog import shut
 from tenantry_schema.naming import MAP_CHANNEL
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from tenantry.catalog_link import CatalogConnection
     from tenantry.keys import TenantKey
     from tenantry.map import Map
     from tenantry.settings import RouterSettings
+    from tenantry.watchdog import Watchdog
 
 logger = logging.getLogger("tenantry")
 
@@ -37,17 +45,20 @@ _GOODBYE = 1.0
 
 
 class MapFollower:
-    """The newest map that this process has seen."""
+    """The newest map that this process has seen.
 
-    def __init__(self, settings: RouterSettings) -> None:
+    :param watchdog: runs for as long as the follower is used
+    """
+
+    def __init__(self, settings: RouterSettings, watchdog: Watchdog) -> None:
         self.given = parse(settings.catalog)
         self._settings = settings
-        self._conninfo = catalog_conninfo(self.given, settings.application)
+        self._link = CatalogLink(self.given, settings.application, watchdog)
         self._map: Map | None = None
         self._reloading = threading.Lock()
         self._stopped = False
         self._thread: threading.Thread | None = None
-        self._following: psycopg.Connection[Any] | None = None
+        self._following: CatalogConnection | None = None
         self.router_id: UUID = uuid4()
 
     @property
@@ -87,36 +98,49 @@ class MapFollower:
         self._wake.close()
         self._waker.close()
 
-    def reload(self, than: Map | None = None) -> Map:
+    def reload(self, than: Map | None = None, *, within: float | None = None) -> Map:
         """Load the map anew, and return it.
 
         :param than: a map that was found wanting; when another caller has replaced it meanwhile,
             that newer one is returned without asking the catalog again
+        :param within: seconds, default the router's deadline
+        :raises CatalogUnavailable: when the catalog does not answer in time, this caller or another
         """
-        with self._reloading:
+        until = self._until(within)
+        with self._alone(until):
             held = self._map
             if than is not None and held is not None and held is not than:
                 return held
-            with self._connect() as conn:
+            with self._link.asked(until) as conn:
                 return self._load(conn)
 
     def tenant_of(self, agent: str) -> TenantKey:
         """Ask the directory whose agent this is.
 
         :raises UnknownAgent: when the directory has no such agent
-        :raises CatalogUnavailable: when the catalog does not answer
+        :raises CatalogUnavailable: when the catalog does not answer in time
         """
-        with self._connect() as conn:
+        with self._link.asked(self._until()) as conn:
             return drive(conn, directory_lookup(agent))
 
-    def _connect(self) -> psycopg.Connection[Any]:
-        try:
-            return psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
-        except psycopg.OperationalError as error:
+    def _until(self, within: float | None = None) -> float:
+        return time.monotonic() + (self._settings.deadline if within is None else within)
+
+    @contextmanager
+    def _alone(self, until: float) -> Iterator[None]:
+        """Let one at a time load the map; whoever waits for his turn has a bound as well."""
+        if not self._reloading.acquire(timeout=max(0.0, until - time.monotonic())):
             raise CatalogUnavailable(
-                f"the catalog at {shown(self.given)} does not answer: {_first_line(error)}; check "
-                "that it runs, and the router's catalog conninfo"
-            ) from error
+                f"{self._link.where} did not answer in time: the map is being read for somebody "
+                "else and has not come yet; check that it runs"
+            )
+        try:
+            yield
+        finally:
+            self._reloading.release()
+
+    def _guarded(self, conn: CatalogConnection) -> AbstractContextManager[None]:
+        return self._link.guarded(conn, self._until())
 
     def _load(self, conn: psycopg.Connection[Any]) -> Map:
         try:
@@ -128,11 +152,6 @@ class MapFollower:
                 f"the database at {shown(self.given)} holds no tenantry catalog: run "
                 "`tenantry init` first, or correct the router's catalog conninfo"
             ) from error
-        except psycopg.OperationalError as error:
-            raise CatalogUnavailable(
-                f"the catalog at {shown(self.given)} went away while the map was read: "
-                f"{_first_line(error)}"
-            ) from error
         held = self._map
         if held is None or loaded.version >= held.version or loaded.fleet_id != held.fleet_id:
             self._map = loaded
@@ -143,27 +162,31 @@ class MapFollower:
         pause = 0.1
         while not self._stopped:
             try:
-                with self._connect() as conn:
-                    conn.execute(f"LISTEN {MAP_CHANNEL}")
+                with self._link.connect(self._until()) as conn:
+                    with self._guarded(conn):
+                        conn.execute(f"LISTEN {MAP_CHANNEL}")
                     pause = 0.1
                     self._following = conn
                     self._follow(conn)
             except (TenantryError, psycopg.Error) as error:
                 # Also a map that cannot be: what is held is used until it is mended.
                 if not self._stopped:
-                    logger.warning("the map is not followed for now: %s", _first_line(error))
+                    logger.warning("the map is not followed for now: %s", first_line(error))
                     self._sleep(pause)
                     pause = min(pause * 2, self._settings.poll_interval * 5)
 
-    def _follow(self, conn: psycopg.Connection[Any]) -> None:
+    def _follow(self, conn: CatalogConnection) -> None:
         beat_at = 0.0
         while not self._stopped:
-            if drive(conn, map_version()) != self.current.version:
-                with self._reloading:
+            with self._guarded(conn):
+                version = drive(conn, map_version())
+            if version != self.current.version:
+                with self._reloading, self._guarded(conn):
                     self._load(conn)
                 beat_at = 0.0
             if time.monotonic() >= beat_at:
-                self._beat(conn)
+                with self._guarded(conn):
+                    self._beat(conn)
                 beat_at = time.monotonic() + self._settings.heartbeat_interval
             self._sleep(self._settings.poll_interval, conn)
             conn.pgconn.consume_input()
@@ -186,7 +209,3 @@ class MapFollower:
     def _sleep(self, seconds: float, conn: psycopg.Connection[Any] | None = None) -> None:
         readers = [self._wake.fileno()] if conn is None else [self._wake.fileno(), conn.fileno()]
         select.select(readers, [], [], seconds)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

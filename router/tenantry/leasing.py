@@ -92,7 +92,9 @@ class Leasing(Served):
         """Return the error that the caller should get; reload the map when it may be the reason."""
         if call.suspects_fence(error):
             try:
-                moved = call.moved(self._follower.reload(than=call.of)) or self._gone(call)
+                within = max(call.remaining, EXPLAINED_S)
+                newer = self._follower.reload(than=call.of, within=within)
+                moved = call.moved(newer) or self._gone(call)
             except (Unavailable, psycopg.Error) as failure:
                 logger.warning("an error is not explained by the catalog: %s", failure)
                 moved = None

@@ -7,6 +7,7 @@ place that opens connections for routed work.
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenantry.conninfo import parse_pooler
@@ -19,16 +20,27 @@ if TYPE_CHECKING:
     from tenantry.map import Node, Shard
     from tenantry.replicas.sampler import Sampler
     from tenantry.settings import RouterSettings
+    from tenantry.watchdog import Watchdog
 
 S = TypeVar("S")
+
+#: The most seconds that a pooled connection's server is waited for to say who it is.
+_IDENTITY_S = 1.0
 
 
 class PoolTable:
     """Which pool serves what, by the shard's nodes: a changed node list gets new pools."""
 
-    def __init__(self, settings: RouterSettings, given: dict[str, Any], sampler: Sampler) -> None:
+    def __init__(
+        self,
+        settings: RouterSettings,
+        given: dict[str, Any],
+        sampler: Sampler,
+        watchdog: Watchdog,
+    ) -> None:
         self.settings = settings
         self.sampler = sampler
+        self._watchdog = watchdog
         self._given = given
         self._pooler = None if settings.pooler is None else parse_pooler(settings.pooler, given)
         self._lock = threading.Lock()
@@ -42,7 +54,7 @@ class PoolTable:
         return None
 
     def open(
-        self, shard: Shard, node: Node | None, make: Callable[[Place, RouterSettings], S]
+        self, shard: Shard, node: Node | None, make: Callable[[Place, RouterSettings, Watchdog], S]
     ) -> tuple[S, list[S]]:
         """Return what serves now, and what served the shard's former nodes and must be closed."""
         with self._lock:
@@ -56,7 +68,7 @@ class PoolTable:
             ]
             watch = self.sampler.watch(shard)
             place = Place(watch, node, self._given, self.settings, self._pooler)
-            serving = make(place, self.settings)
+            serving = make(place, self.settings, self._watchdog)
             self._entries[shard.id, None if node is None else node.name] = (shard, serving)
             return serving, former
 
@@ -75,6 +87,17 @@ class PoolTable:
             found = self.all()
             self._entries.clear()
             return found
+
+
+def identity_patience(until: float) -> float:
+    """Return the moment until which a pooled connection may say who its server is by now.
+
+    Another connection must still be had after one that is silent.
+
+    :param until: the moment until which a connection is waited for, on the monotonic clock
+    """
+    now = time.monotonic()
+    return now + min(_IDENTITY_S, (until - now) / 2)
 
 
 def pool_options(place: Place, settings: RouterSettings) -> dict[str, Any]:

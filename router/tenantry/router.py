@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial as bind
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from tenantry.call import EXPLAINED_S
 from tenantry.contexts import RoutedConnectionContext, RoutedSessionContext
 from tenantry.drive import drive
 from tenantry.errors import DeadlineExceeded, OutcomeUnknown, Unavailable
@@ -51,13 +52,10 @@ class Router(Leasing):
     def open(self) -> Self:
         """Load the map and begin to follow it.
 
-        :raises CatalogUnavailable: when the catalog does not answer, or holds no fleet
+        :raises CatalogUnavailable: when the catalog does not answer in time, or holds no fleet
         """
         if not self._open:
-            self._follower.start()
-            self._watchdog.start()
-            self._sampler.start()
-            self._open = True
+            self._begin()
         return self
 
     def close(self) -> None:
@@ -77,7 +75,10 @@ class Router(Leasing):
         self.close()
 
     def reload(self) -> Map:
-        """Read the map from the catalog now, and return it."""
+        """Read the map from the catalog now, and return it.
+
+        :raises CatalogUnavailable: when the catalog does not answer within the router's deadline
+        """
         self._check_open()
         return self._follower.reload()
 
@@ -88,7 +89,7 @@ class Router(Leasing):
         remembered.
 
         :raises UnknownAgent: when the directory has no such agent
-        :raises CatalogUnavailable: when the catalog does not answer
+        :raises CatalogUnavailable: when the catalog does not answer within the router's deadline
         """
         found = self._known_agent(agent)
         return self._keep_agent(agent, self._follower.tenant_of(agent)) if found is None else found
@@ -219,10 +220,11 @@ class Router(Leasing):
 
         :param queues: the queues that count
         """
-        held = self.map
+        held, when = self.map, time.monotonic() + self._bound(deadline)
         answers = self._on_shards(sweep_prelude(), self._sweep_works(queues), deadline)
         if any(isinstance(it, Exception) and is_fence(it) for it in answers.values()):
-            self._follower.reload(than=held)
+            within = max(when - time.monotonic(), EXPLAINED_S)
+            self._follower.reload(than=held, within=within)
         return gather(answers, "accept")
 
     def _pause_after(self, error: Exception, call: Call, attempts: Attempts) -> float | None:

@@ -7,18 +7,20 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from tenantry.connection import RoutedConnection
 from tenantry.errors import Unavailable
-from tenantry.pools import pool_options, refused
+from tenantry.pools import identity_patience, pool_options, refused
 
 if TYPE_CHECKING:
     from tenantry.call import Call
     from tenantry.place import Place
     from tenantry.settings import RouterSettings
+    from tenantry.watchdog import Watchdog
 
 
 #: The connection that an engine is to take instead of one of the pool's.
@@ -30,8 +32,9 @@ ASKING: ContextVar[Call | None] = ContextVar("tenantry_asking", default=None)
 class Serving:
     """The pool of a place and the engine on it."""
 
-    def __init__(self, place: Place, settings: RouterSettings) -> None:
+    def __init__(self, place: Place, settings: RouterSettings, watchdog: Watchdog) -> None:
         self.place = place
+        self._watchdog = watchdog
         #: Connections that calls hold now.
         self.in_use = 0
         self._patience = settings.acquire_timeout
@@ -71,12 +74,17 @@ class Serving:
             except PoolTimeout as error:
                 self.place.check_one_primary()
                 raise refused(self.place, self._size, time.monotonic() - started) from error
-            if self._usable(conn):
+            usable = False
+            try:
+                usable = self._usable(conn, started + bound)
+            finally:
+                if not usable:
+                    conn.pgconn.finish()
+                    self._pool.putconn(conn)
+            if usable:
                 conn.lease += 1
                 conn.lender = None
                 return conn
-            conn.pgconn.finish()
-            self._pool.putconn(conn)
 
     def release(self, conn: RoutedConnection) -> None:
         """Give a connection back, if SQLAlchemy has not; a broken one is replaced."""
@@ -112,12 +120,20 @@ class Serving:
         conn.lender = self._pool
         return conn
 
-    def _usable(self, conn: RoutedConnection) -> bool:
+    def _usable(self, conn: RoutedConnection, until: float) -> bool:
         if conn.ended:
             return False
+        if conn.outdated and not conn.pooled:
+            # A server goes on to another timeline only without its sessions: it was deposed.
+            return False
         if conn.outdated:
+            # No call watches the connection yet, and a deposed primary may be silent.
+            alarm = self._watchdog.arm(conn, identity_patience(until))
             try:
                 conn.ask_who()
-            except Unavailable:
+            except (Unavailable, psycopg.OperationalError) as error:
+                self.place.failed(error)
                 return False
+            finally:
+                self._watchdog.disarm(alarm)
         return True

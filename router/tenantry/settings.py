@@ -24,7 +24,10 @@ class RouterSettings(BaseSettings):
     """Shown to operators as ``application_name`` and in the list of routers."""
 
     deadline: float = Field(default=30.0, gt=0, le=86_400)
-    """Seconds within which a call ends, whatever happens to the network."""
+    """Seconds within which a call ends, whatever happens to the network.
+
+    So do opening, reloading and looking into the directory, and each look at the catalog.
+    """
 
     acquire_timeout: float = Field(default=5.0, gt=0, le=3_600)
     """Seconds to wait for a free connection of a node."""

@@ -13,10 +13,7 @@ import os
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from tenantry.truth import Guarded
+from typing import Protocol
 
 _TICK_S = 0.05
 
@@ -32,12 +29,21 @@ class Shuttable(Protocol):
         """Return the socket's descriptor."""
 
 
+class Lent(Shuttable, Protocol):
+    """A connection that serves one call after another.
+
+    :ivar lease: changes with the call
+    """
+
+    lease: int
+
+
 class Alarm:
     """One call in flight: which connection to shut, when."""
 
     __slots__ = ("conn", "fired", "lease", "when")
 
-    def __init__(self, conn: Guarded, when: float) -> None:
+    def __init__(self, conn: Lent, when: float) -> None:
         self.conn = conn
         self.lease = conn.lease
         self.when = when
@@ -69,7 +75,7 @@ class Watchdog:
             self._thread.join()
             self._thread = None
 
-    def arm(self, conn: Guarded, when: float) -> Alarm:
+    def arm(self, conn: Lent, when: float) -> Alarm:
         """Begin to watch a connection.
 
         :param when: the deadline on the monotonic clock, in seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -9,7 +10,7 @@ from functools import partial
 import psycopg
 import pytest
 from crowd import Writers
-from fix_failover import AGENT
+from fix_failover import AGENT, freeze
 
 from tenantry import (
     AtLeast,
@@ -183,3 +184,19 @@ def test_a_transaction_that_outlived_its_primary_is_not_committed(stage):
         stage.until(lambda it: it.split)
     stage.kill(stage.old)
     assert stage.count(deadline=2.0) == 0
+
+
+def test_a_primary_that_hangs_is_left_behind(stage):
+    """Sessions that were idle in the pool do not keep callers: each write ends at the new one."""
+    stage.write()
+    with stage.router.connection(tenant=stage.tenant), stage.router.connection(tenant=stage.tenant):
+        pass
+    freeze(stage.old)
+    try:
+        stage.promote()
+        stage.until(lambda it: it.primary is not None and it.primary.name == stage.new.name)
+        begun = time.monotonic()
+        assert str(stage.new.port) in stage.write(deadline=2.0).node
+        assert time.monotonic() - begun < 2
+    finally:
+        kill(stage.old)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from uuid import uuid4
 
@@ -12,7 +14,7 @@ import pytest
 from fix_router import make_tenant
 
 from tenantry import AsyncRouter, Router
-from tenantry.errors import InvalidConfig, Unavailable
+from tenantry.errors import InvalidConfig, ShardUnavailable, Unavailable
 from tenantry.map import Node
 from tenantry_ops.bouncer.versions import KEEPS_PREPARED
 from tenantry_schema.naming import APP, SHARD_DATABASE
@@ -172,6 +174,44 @@ def test_an_entry_refuses_a_server_that_became_a_replica(bouncer, laid_out, pool
 
 def at(router, tenant):
     return router.map.shards[router.where(tenant=tenant).shard].name == "shard-1"
+
+
+@pytest.mark.parametrize("door", ["sync", "async"])
+async def test_a_silent_session_of_a_deposed_primary(laid_out, tenant, pooler, freeze, door):
+    """Before a call is served, a session is asked where it leads by now: not for ever."""
+    # So long after its beginning the sampler would say what is so.
+    options = {"pooler": pooler, "pool_size": 1, "sample_interval": 60}
+    refused = pytest.raises(ShardUnavailable, match="no connection to the primary")
+    if door == "sync":
+        with Router(laid_out.catalog_conninfo(), **options) as router:
+            with router.connection(tenant=tenant) as conn:
+                (_, _, pid) = conn.execute(HERE).fetchone()
+            freeze(pid)
+            depose(conn)
+            with in_time(), refused, router.connection(tenant=tenant, deadline=0.4):
+                pass
+    else:
+        async with AsyncRouter(laid_out.catalog_conninfo(), **options) as router:
+            async with router.connection(tenant=tenant) as conn:
+                (_, _, pid) = await (await conn.execute(HERE)).fetchone()
+            freeze(pid)
+            depose(conn)
+            with in_time(), refused:
+                async with router.connection(tenant=tenant, deadline=0.4):
+                    pass
+
+
+def depose(conn):
+    """Let a router believe that the shard has gone on to another timeline."""
+    watch = conn.place.watch
+    watch.publish(replace(watch.state, timeline=conn.timeline + 1))
+
+
+@contextmanager
+def in_time():
+    begun = time.monotonic()
+    yield
+    assert time.monotonic() - begun < 2
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from uuid import uuid4
 
 import psycopg
 import pytest
+from fix_router import until
 
 from tenantry import AsyncRouter, CatalogUnavailable, PartialResult, Query, Router, ShardUnavailable
 from tenantry.errors import InvalidConfig, MigrationFailed, UnknownShard
@@ -182,11 +182,3 @@ def test_news_is_heard_and_lost_news_is_found_by_polling(ready):
             until(lambda it=application: conn.execute(beat, (it,)).fetchone() == (3,))
     with psycopg.connect(ready.catalog) as conn:
         assert conn.execute("SELECT count(*) FROM tenantry.routers").fetchone() == (0,)
-
-
-def until(holds, seconds=10):
-    """Wait for what another thread does."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.005)

@@ -211,7 +211,7 @@ def test_with_the_catalog_away_a_router_goes_on(laid_out, tenant, monkeypatch):
     """The held map is enough; the original error is given where it cannot be explained."""
     with Router(laid_out.catalog_conninfo()) as router:
         unreachable = "host=127.0.0.1 port=1 dbname=x user=y"
-        monkeypatch.setattr(router._follower, "_conninfo", unreachable)
+        monkeypatch.setattr(router._follower._link, "_conninfo", unreachable)
         with router.connection(tenant=tenant) as conn:
             assert conn.execute("SELECT tenant_id FROM tenants").fetchone() == (tenant,)
         with pytest.raises(psycopg.errors.UndefinedTable), router.connection(tenant=tenant) as conn:

@@ -6,16 +6,18 @@ that neither keepalives nor a cancel request end the wait.
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from contextlib import contextmanager
+from uuid import UUID
 
+import psycopg
 import pytest
+from fix_router import until
 from sqlalchemy import text
 
 from tenantry import (
     AsyncRouter,
+    CatalogUnavailable,
     DeadlineExceeded,
     OutcomeUnknown,
     PartialResult,
@@ -28,6 +30,10 @@ from tenantry_schema.query import one
 pytestmark = pytest.mark.direct
 
 DEADLINE = 0.4
+#: Whose bucket is asked for what is not there.
+ANYBODY = UUID(int=7)
+MISSING = "SELECT * FROM no_such_table"
+BUMP = "UPDATE tenantry.fleet SET map_version = map_version + 1"
 AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, 'a')"
 
 
@@ -37,20 +43,6 @@ def in_time():
     begun = time.monotonic()
     yield
     assert time.monotonic() - begun < DEADLINE + 2
-
-
-@pytest.fixture
-def freeze():
-    """Stop sessions of the server; let them go on afterwards, to find that nobody listens."""
-    stopped = []
-
-    def stop(pid):
-        os.kill(pid, signal.SIGSTOP)
-        stopped.append(pid)
-
-    yield stop
-    for pid in stopped:
-        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture
@@ -145,3 +137,96 @@ async def test_an_async_scatter_ends_at_its_deadline(laid_out):
         with in_time():
             some = await router.scatter(slow, deadline=DEADLINE, partial="accept")
     assert (list(some.rows), list(some.failed)) == (["shard-1"], ["shard-2"])
+
+
+@pytest.fixture(params=["connecting", "asked"])
+def silent(request, ready, fleet, freeze):
+    """What makes a catalog silent: its server lets nobody in, or a lock is in the question's way.
+
+    Sessions that are there go on.
+    """
+    with owner(ready) as conn:
+
+        def silence():
+            if request.param == "connecting":
+                freeze(fleet.shards[0].primary.pid)
+            else:
+                conn.execute("LOCK TABLE tenantry.fleet, tenantry.agents")
+
+        yield silence
+
+
+@contextmanager
+def owner(ready):
+    """The owner of a catalog, in a transaction."""
+    with psycopg.connect(ready.catalog) as conn:
+        conn.execute("SET ROLE tenantry_owner")
+        yield conn
+
+
+def test_an_error_that_a_silent_catalog_does_not_explain(ready, silent, caplog):
+    """Whether the bucket has moved is not known: the caller gets what Postgres said, in time."""
+    with Router(ready.app) as router:
+        served_by(router, ANYBODY)
+        silent()
+        with in_time(), pytest.raises(psycopg.errors.UndefinedTable):
+            with router.connection(tenant=ANYBODY, deadline=DEADLINE) as conn:
+                conn.execute(MISSING)
+    assert "an error is not explained by the catalog" in caplog.text
+
+
+async def test_the_async_door_does_not_wait_for_an_explanation(ready, silent):
+    """As the other one."""
+    async with AsyncRouter(ready.app) as router:
+        async with router.connection(tenant=ANYBODY):
+            pass
+        silent()
+        with in_time(), pytest.raises(psycopg.errors.UndefinedTable):
+            async with router.connection(tenant=ANYBODY, deadline=DEADLINE) as conn:
+                await conn.execute(MISSING)
+
+
+def test_what_asks_a_silent_catalog_ends_at_the_routers_deadline(ready, silent):
+    """To open, to reload, to look into the directory."""
+    with Router(ready.app, deadline=DEADLINE) as router:
+        silent()
+        another = Router(ready.app, deadline=DEADLINE)
+        for ask in (another.open, router.reload, lambda: router.tenant_of_agent("x")):
+            with in_time(), pytest.raises(CatalogUnavailable, match="answer"):
+                ask()
+        assert router.map.version == 1
+
+
+async def test_the_async_door_asks_no_longer(ready, silent):
+    """As the other one."""
+    async with AsyncRouter(ready.app, deadline=DEADLINE) as router:
+        silent()
+        another = AsyncRouter(ready.app, deadline=DEADLINE)
+        for ask in (another.open, router.reload, lambda: router.tenant_of_agent("x")):
+            with in_time(), pytest.raises(CatalogUnavailable, match="answer"):
+                await ask()
+
+
+def test_a_poll_that_is_not_answered_is_given_up(ready, freeze):
+    """The map is followed again on a new connection."""
+    with Router(ready.app, poll_interval=0.05, deadline=DEADLINE) as router:
+        until(lambda: router._follower._following is not None)
+        freeze(router._follower._following.info.backend_pid)
+        with owner(ready) as conn:
+            conn.execute(BUMP)
+        until(lambda: router.map.version == 2)
+
+
+def test_a_poll_that_is_not_answered_holds_nobody_up(ready):
+    """Who waits behind it for his turn to load the map gives up at his own bound."""
+    with Router(ready.app, poll_interval=0.05) as router, owner(ready) as locked:
+        # What is locked is not what the poll asks first, but what it loads of a new map.
+        locked.execute("LOCK TABLE tenantry.buckets")
+        with owner(ready) as conn:
+            conn.execute(BUMP)
+        until(router._follower._reloading.locked)
+        with in_time(), pytest.raises(psycopg.errors.UndefinedTable):
+            with router.connection(tenant=ANYBODY, deadline=DEADLINE) as routed:
+                routed.execute(MISSING)
+        locked.rollback()
+        until(lambda: router.map.version == 2)

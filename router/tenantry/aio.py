@@ -15,7 +15,7 @@ from tenantry.errors import DeadlineExceeded, OutcomeUnknown, Unavailable
 from tenantry.outcome import Outcome, find_out
 from tenantry.prelude import scatter_prelude, sweep_prelude
 from tenantry.retry import Attempts
-from tenantry.scatter import ScatterResult, gather
+from tenantry.scatter import ScatterResult, checked_partial, gather
 from tenantry.served import again, already_done
 from tenantry.sqlstates import is_fence
 from tenantry_schema.naming import SHARED
@@ -210,11 +210,13 @@ class AsyncRouter(AsyncLeasing):
 
         :param deadline: seconds for each shard, default the router's
         :param partial: ``"refuse"`` raises when a shard fails, ``"accept"`` returns what there is
+        :raises InvalidInput: for another ``partial``, before anything is asked
         :raises PartialResult: naming the shards that did not answer
         """
+        wanted = checked_partial(partial)
         works = dict.fromkeys(self.map.shards, bind(every, query))
         found = await self._on_shards(scatter_prelude(), works, deadline)
-        return gather(found | self._undescribed(), partial)
+        return gather(found | self._undescribed(), wanted)
 
     async def sweep(self, queues: Sequence[str], *, deadline: float | None = None) -> ScatterResult:
         """Ask every shard which tenants have something to do.

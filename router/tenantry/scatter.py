@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from tenantry.errors import PartialResult
+from tenantry.errors import InvalidInput, PartialResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +35,16 @@ class ScatterResult:
     def all(self) -> list[Row]:
         """Return the rows of all shards in the order of their names."""
         return [row for name in sorted(self.rows) for row in self.rows[name]]
+
+
+def checked_partial(partial: Partial) -> Partial:
+    """Return what a caller wants when some shards fail.
+
+    :raises InvalidInput: for anything but the two words
+    """
+    if partial not in get_args(Partial):
+        raise InvalidInput(f'partial= takes "refuse" or "accept", not {partial!r:.60}')
+    return partial
 
 
 def gather(answers: Mapping[str, list[Row] | Exception], partial: Partial) -> ScatterResult:

@@ -221,6 +221,21 @@ def test_scatter_writes_nothing_and_the_application_sees_no_parent(router, laid_
     assert {type(it) for it in failed.values()} == {psycopg.errors.ReadOnlySqlTransaction}
 
 
+@pytest.mark.parametrize("wanted", ["acccept", "ACCEPT", "", None, True, ["accept"]])
+async def test_a_scatter_takes_no_other_word(laid_out, wanted):
+    """A slip of the pen must not accept what is incomplete; nothing is asked of any shard."""
+    one = Query("SELECT 1")
+    with Router(laid_out.catalog_conninfo()) as fresh:
+        with pytest.raises(InvalidInput, match=r'"refuse" or "accept", not ') as caught:
+            fresh.scatter(one, partial=wanted)
+        assert repr(wanted) in str(caught.value)
+        assert fresh.stats()["pools"] == {}
+    async with AsyncRouter(laid_out.catalog_conninfo()) as fresh:
+        with pytest.raises(InvalidInput, match=r'"refuse" or "accept", not '):
+            await fresh.scatter(one, partial=wanted)
+        assert fresh.stats()["pools"] == {}
+
+
 @pytest.mark.parametrize("door", ["connection", "session"])
 def test_an_exhausted_pool_is_a_clear_error(laid_out, tenant, door):
     """The only connection is in use for longer than the caller waits, or may wait."""

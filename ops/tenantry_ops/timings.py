@@ -9,7 +9,7 @@ from statistics import quantiles
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 class Timings:
@@ -33,13 +33,22 @@ class Timings:
         """Return kind, count, and p50 and p99 in milliseconds."""
         rows: list[dict[str, str | int | float]] = []
         for kind, taken in self._taken.items():
-            cuts = quantiles(taken, n=100) if len(taken) > 1 else [taken[0]] * 99
             rows.append(
                 {
                     "operation": kind,
                     "count": len(taken),
-                    "p50_ms": round(cuts[49] * 1000, 2),
-                    "p99_ms": round(cuts[98] * 1000, 2),
+                    "p50_ms": round(percentile(taken, 50) * 1000, 2),
+                    "p99_ms": round(percentile(taken, 99) * 1000, 2),
                 }
             )
         return rows
+
+
+def percentile(taken: Sequence[float], which: int) -> float:
+    """Return a percentile, which is never beyond what was measured.
+
+    :param which: 1 to 99
+    """
+    if len(taken) == 1:
+        return taken[0]
+    return quantiles(taken, n=100, method="inclusive")[which - 1]

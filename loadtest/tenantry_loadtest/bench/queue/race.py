@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from statistics import median, quantiles
+from statistics import median
 from typing import TYPE_CHECKING, Any
+
+from tenantry_ops.timings import percentile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,12 +98,9 @@ def race(
             "ours_times": round(
                 median(a.drained / b.drained for a, b in zip(first, laps[who.name], strict=True)), 2
             ),
-            "claim_p99_ms": round(p99([at for it in laps[who.name] for at in it.claims]) * 1000, 2),
+            "claim_p99_ms": round(
+                percentile([at for it in laps[who.name] for at in it.claims], 99) * 1000, 2
+            ),
         }
         for who in all_of
     ]
-
-
-def p99(taken: Sequence[float]) -> float:
-    """Return the 99th percentile."""
-    return quantiles(taken, n=100)[98] if len(taken) > 1 else taken[0]

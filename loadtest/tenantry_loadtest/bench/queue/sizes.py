@@ -13,7 +13,7 @@ from psycopg import sql
 
 from tenantry import tasks
 from tenantry_loadtest.bench.queue.ours import Tenantry
-from tenantry_loadtest.bench.queue.race import p99
+from tenantry_ops.timings import percentile
 
 if TYPE_CHECKING:
     from tenantry_loadtest.bench.stage import Stage
@@ -122,4 +122,5 @@ def _claims(ours: Tenantry, count: int, *, enqueue: bool = True) -> list[float]:
 
 
 def _summary(taken: list[float]) -> dict[str, Any]:
-    return {"p50_ms": round(median(taken) * 1000, 3), "p99_ms": round(p99(taken) * 1000, 3)}
+    p99 = percentile(taken, 99)
+    return {"p50_ms": round(median(taken) * 1000, 3), "p99_ms": round(p99 * 1000, 3)}

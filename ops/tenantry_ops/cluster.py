@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -14,7 +14,9 @@ from tenantry_ops.locking import connect
 from tenantry_schema.errors import CatalogUnavailable, ShardUnavailable
 
 if TYPE_CHECKING:
-    from tenantry.map import Map
+    from collections.abc import Mapping
+
+    from tenantry.map import Map, Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,29 @@ def read_places(catalog: str) -> FleetPlaces:
     """Read where the shards are.
 
     :raises CatalogUnavailable: when the catalog does not answer or holds no fleet
+    :raises InvalidConfig: when what it holds is no map, or nodes of a shard name several databases
     """
+    held, models = read_map(catalog)
     given = parse(catalog)
+    shards = tuple(place_of(it, given) for it in held.shards.values() if it.nodes)
+    return FleetPlaces(held, models, shards)
+
+
+def place_of(shard: Shard, given: Mapping[str, Any]) -> ShardPlace:
+    """Return how a shard's primary is reached.
+
+    :param given: the parsed conninfo of the catalog: who connects, and how
+    :raises InvalidConfig: when its nodes do not share one database name
+    """
+    return ShardPlace(shard.id, shard.name, primary_conninfo(given, shard.nodes, "tenantry-ops"))
+
+
+def read_map(catalog: str) -> tuple[Map, str | None]:
+    """Read the map and the name of the fleet's models.
+
+    :raises CatalogUnavailable: when the catalog does not answer or holds no fleet
+    :raises InvalidConfig: when what it holds is no map
+    """
     with connect(catalog) as conn, conn.transaction():
         try:
             conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -61,9 +84,4 @@ def read_places(catalog: str) -> FleetPlaces:
             models = conn.execute("SELECT models FROM tenantry.fleet").fetchone()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
             raise CatalogUnavailable("there is no fleet yet: run `tenantry init`") from error
-    shards = tuple(
-        ShardPlace(it.id, it.name, primary_conninfo(given, it.nodes, "tenantry-ops"))
-        for it in held.shards.values()
-        if it.nodes
-    )
-    return FleetPlaces(held, None if models is None else models[0], shards)  # type: ignore[arg-type]
+    return held, None if models is None else models[0]  # type: ignore[return-value]

@@ -52,6 +52,13 @@ def _nodes(facts: FleetFacts) -> Iterator[Finding]:
             "has buckets, but is not described in the catalog",
             "enter it in tenantry.shards and tenantry.nodes, or place its buckets elsewhere",
         )
+    for name, why in facts.misplaced.items():
+        yield Finding(
+            f"shard {name}",
+            f"cannot be asked for its primary: {why}",
+            "give its nodes one dbname in tenantry.nodes, then let routers know: "
+            "UPDATE tenantry.fleet SET map_version = map_version + 1",
+        )
     for name, nodes in by_shard.items():
         answering = [it for it in nodes if it.error is None]
         writable = [it for it in answering if not it.in_recovery and not it.read_only]
@@ -119,6 +126,13 @@ def _isolation(shard: ShardFacts) -> Iterator[Finding]:
 
 
 def _schema(facts: FleetFacts) -> Iterator[Finding]:
+    if facts.models_error is not None:
+        yield Finding(
+            "models",
+            f"cannot be used here, so no revision was compared: {facts.models_error}",
+            "run it where the service's package can be imported (its virtual environment, or its "
+            "folder in PYTHONPATH), or correct models in tenantry.fleet",
+        )
     if facts.schema is None:
         return
     for name in facts.schema.behind:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from tenantry.conninfo import parse
-from tenantry_ops.cluster import read_places
+from tenantry_ops.cluster import place_of, read_map
 from tenantry_ops.failover.ask import ask_shard, settled
 from tenantry_ops.failover.record import read_records
 from tenantry_ops.locking import connect
-from tenantry_ops.migrate.state import SchemaState, schema_state
+from tenantry_ops.migrate.state import SchemaState, heads_of, revisions_of
+from tenantry_schema.errors import InvalidConfig, InvalidSchema
 from tenantry_schema.naming import APP, OPERATOR, OWNER, READ, WORKER
 from tenantry_schema.sql import load
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from tenantry.map import Map
+    from tenantry_ops.cluster import ShardPlace
     from tenantry_ops.failover.standing import ShardStanding
 
 _ROLES = """
@@ -109,7 +111,11 @@ class ShardFacts:
 
 @dataclass(slots=True)
 class FleetFacts:
-    """Everything that was asked."""
+    """Everything that was asked.
+
+    :ivar misplaced: shards whose primary cannot be looked for -> why
+    :ivar models_error: why the fleet's models cannot be used here, or None
+    """
 
     map: Map
     nodes: list[NodeFacts]
@@ -118,14 +124,18 @@ class FleetFacts:
     routers: list[tuple[str, str, int, int]]
     left: list[tuple[str, str, str, datetime]] = field(default_factory=list)
     standings: tuple[ShardStanding, ...] = ()
+    misplaced: dict[str, str] = field(default_factory=dict)
+    models_error: str | None = None
 
 
-def gather_facts(catalog: str) -> FleetFacts:
+def gather_facts(catalog: str, held: tuple[Map, str | None] | None = None) -> FleetFacts:
     """Ask the catalog, every node and every primary.
 
+    :param held: the map and the models' name, if they were read already
     :raises CatalogUnavailable: when the catalog does not answer or holds no fleet
+    :raises InvalidConfig: when what it holds is no map
     """
-    places = read_places(catalog)
+    known, models = held or read_map(catalog)
     given = parse(catalog)
     standings = tuple(settled(partial(ask_shard, it, given)) for it in read_records(catalog))
     nodes = [
@@ -133,18 +143,44 @@ def gather_facts(catalog: str) -> FleetFacts:
         for shard in standings
         for it in shard.nodes
     ]
+    places, misplaced = _places(known, given)
     shards: dict[int, ShardFacts] = {}
-    for place in places.shards:
+    for place in places:
         try:
             with psycopg.connect(place.conninfo, autocommit=True) as conn:
                 shards[place.id] = _shard(conn, place.name)
         except psycopg.OperationalError:
             continue
-    schema = schema_state(catalog) if len(shards) == len(places.shards) else None
+    complete = len(shards) == len(places) and not misplaced
+    schema, models_error = _schema(catalog, models, places if complete else None)
     with connect(catalog) as conn:
         routers: list[Any] = conn.execute(_ROUTERS).fetchall()
         left: list[Any] = conn.execute(_LEFT).fetchall()
-    return FleetFacts(places.map, nodes, shards, schema, routers, left, standings)
+    return FleetFacts(
+        known, nodes, shards, schema, routers, left, standings, misplaced, models_error
+    )
+
+
+def _places(held: Map, given: dict[str, Any]) -> tuple[list[ShardPlace], dict[str, str]]:
+    places, misplaced = [], {}
+    for shard in held.shards.values():
+        if shard.nodes:
+            try:
+                places.append(place_of(shard, given))
+            except InvalidConfig as error:
+                misplaced[shard.name] = str(error)
+    return places, misplaced
+
+
+def _schema(
+    catalog: str, models: str | None, places: list[ShardPlace] | None
+) -> tuple[SchemaState | None, str | None]:
+    """Compare revisions, where the models can be used and every shard could be asked."""
+    try:
+        heads = heads_of(models)
+    except (InvalidConfig, InvalidSchema) as error:
+        return None, str(error)
+    return None if places is None else SchemaState(revisions_of(catalog, places), heads), None
 
 
 def _shard(conn: psycopg.Connection[Any], name: str) -> ShardFacts:

@@ -21,7 +21,8 @@ def roles(shard: ShardFacts) -> Iterator[Finding]:
             yield Finding(
                 f"role {name} on {shard.name}",
                 "does not exist",
-                "make it as docs/reference says, or take the shard out of the catalog",
+                "make it as docs/howto/existing-postgres.md says, or take the shard out of the "
+                "catalog",
             )
             continue
         for problem, mend in _wrong(found[name]):

@@ -17,12 +17,12 @@ from tenantry_schema.naming import CATALOG_DATABASE, OPERATOR, SHARD_DATABASE
 
 @pytest.fixture
 def doctor(tenantry, laid_out):
-    """Call the doctor, and return its exit code and what it says."""
+    """Call the doctor, and return its exit code and its findings."""
 
     def call():
         ended = tenantry("doctor", "--json", "--dir", laid_out.directory)
         assert ended.stderr == ""
-        return ended.returncode, json.loads(ended.stdout)
+        return ended.returncode, json.loads(ended.stdout)["findings"]
 
     return call
 
@@ -174,6 +174,30 @@ def test_a_map_with_a_gap_is_a_finding(laid_out, doctor):
     assert "a gap" in findings[0]["problem"]
 
 
+def test_models_that_cannot_be_imported_are_no_fault_of_the_map(laid_out, doctor):
+    """The next step is to call the doctor where they are."""
+    away = "UPDATE tenantry.fleet SET models = 'no_such_package:Base'"
+    back = "UPDATE tenantry.fleet SET models = NULL"
+    with broken(laid_out, 0, CATALOG_DATABASE, away, back):
+        code, findings = doctor()
+    assert (code, [it["object"] for it in findings]) == (1, ["models"])
+    assert "No module named 'no_such_package'" in findings[0]["problem"]
+    assert "PYTHONPATH" in findings[0]["next"]
+
+
+def test_nodes_of_several_databases_are_no_fault_of_the_map(laid_out, doctor):
+    """The shard is named, and its nodes are to be mended."""
+    apart = "UPDATE tenantry.nodes SET dbname = 'postgres' WHERE name = 'shard-2-b'"
+    back = "UPDATE tenantry.nodes SET dbname = 'tenantry' WHERE name = 'shard-2-b'"
+    with broken(laid_out, 0, CATALOG_DATABASE, apart, back):
+        code, findings = doctor()
+    assert code == 1
+    assert "map" not in {it["object"] for it in findings}
+    (found,) = (it for it in findings if "must share one database" in it["problem"])
+    assert found["object"] == "shard shard-2"
+    assert "tenantry.nodes" in found["next"]
+
+
 def test_a_replica_that_died(laid_out, doctor):
     """One node is named, and its shard still has its primary."""
     (server,) = laid_out.shards[1].replicas
@@ -193,3 +217,8 @@ def test_all_is_well_again(laid_out, doctor, tenantry):
     assert doctor() == (0, [])
     ended = tenantry("doctor", "--dir", laid_out.directory)
     assert (ended.returncode, ended.stdout.split(":")[0]) == (0, "healthy")
+    told = json.loads(tenantry("doctor", "--json", "--dir", laid_out.directory).stdout)["shards"]
+    assert [it["shard"] for it in told] == ["shard-1", "shard-2"]
+    for it in told:
+        said = f"a commit that {it['shard']} acknowledges survives: {it['survives']}"
+        assert said in ended.stdout

@@ -119,6 +119,8 @@ BROKEN = [
     (lambda facts: facts.shards[2].ranges.pop(3), {"ranges on s2": "for 1 buckets, such as 3"}),
     (lambda facts: facts.shards[1].pins.update({7: 3}), {"pins on s1": "1 positions, such as 7"}),
     (lambda facts: facts.schema.revisions.update(s2=()), {"schema of s2": "revision none"}),
+    (lambda facts: facts.misplaced.update(s2="2 databases"), {"shard s2": "2 databases"}),
+    (lambda facts: setattr(facts, "models_error", "gone"), {"models": "gone"}),
     (lambda facts: facts.routers.append(("old", "h", 2, 2)), {"router old (h, pid 2)": "2 of 3"}),
 ]
 

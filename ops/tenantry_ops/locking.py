@@ -41,7 +41,9 @@ def connect(conninfo: str) -> psycopg.Connection[tuple[object, ...]]:
         return psycopg.connect(conninfo, autocommit=True, connect_timeout=10)
     except psycopg.OperationalError as error:
         raise CatalogUnavailable(
-            f"the catalog at {shown(parse(conninfo))} does not answer: {str(error).strip()}"
+            f"the catalog at {shown(parse(conninfo))} does not answer: check that it runs "
+            "(`tenantry fleet up` starts an embedded one), and --catalog or TENANTRY_CATALOG; "
+            f"{str(error).strip()}"
         ) from error
 
 

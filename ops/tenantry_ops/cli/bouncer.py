@@ -16,6 +16,7 @@ from tenantry_ops.bouncer.change import Plan
 from tenantry_ops.bouncer.inspection import inspect
 from tenantry_ops.bouncer.merge import Edited
 from tenantry_ops.bouncer.pause import pause_for
+from tenantry_ops.bouncer.readback import Mismatch
 from tenantry_ops.bouncer.render import HBA, INI, Rendering
 from tenantry_ops.bouncer.settings import parse_settings, read_settings
 from tenantry_ops.bouncer.source import catalog_source, target_version, want
@@ -28,6 +29,7 @@ from tenantry_ops.cli.output import (
     catalog_of,
     console,
     errors,
+    json_in_two,
     print_json,
     print_rows,
 )
@@ -162,14 +164,19 @@ def apply(
     place = _place(at, directory)
     rendering, passfile = _wanted(place, settings, catalog, directory, superuser)
     plan = plan_for(place, rendering, edited, passfile)
-    if not as_json:
-        _show(plan)
-    waiting = apply_plan(
-        Pooler.at(place), plan, patience=Patience(deadline, lease), disconnect=disconnect
-    )
+
+    def apply_it() -> list[Mismatch]:
+        patience = Patience(deadline, lease)
+        return apply_plan(Pooler.at(place), plan, patience=patience, disconnect=disconnect)
+
     if as_json:
-        print_json({**_told(plan), "waiting": [it._asdict() for it in waiting]})
+        # What is wanted is told before it is tried; `waiting` is null where that failed.
+        with json_in_two(_told(plan)) as rest:
+            rest["waiting"] = None
+            rest["waiting"] = [it._asdict() for it in apply_it()]
         return
+    _show(plan)
+    waiting = apply_it()
     console.print(f"PgBouncer {plan.version} runs as its files say")
     if waiting:
         rows = [it._asdict() for it in waiting]
@@ -185,17 +192,25 @@ def auth(
         bool, typer.Option("--install", help="Run it on every shard, as --superuser.")
     ] = False,
     superuser: Superuser = "postgres",
+    as_json: AsJson = False,
 ) -> None:
     """Print the SQL that lets PgBouncer ask for verifiers, or run it on every shard."""
     place = _place(at, directory)
     source = catalog_source(catalog_of(catalog, directory), superuser)
     password = auth_password(place)
-    if not install:
-        for name, script in auth_scripts(source.shards, source.given, password):
-            typer.echo(f"-- In the database of shard {name}, as a superuser:\n{script}")
+    if install:
+        install_auth(source.shards, source.superuser or {}, password)
+        if as_json:
+            print_json({"installed": [it.name for it in source.shards]})
+        else:
+            console.print(f"PgBouncer may ask {len(source.shards)} shards for verifiers")
         return
-    install_auth(source.shards, source.superuser or {}, password)
-    console.print(f"PgBouncer may ask {len(source.shards)} shards for verifiers")
+    scripts = auth_scripts(source.shards, source.given, password)
+    if as_json:
+        print_json([{"shard": name, "sql": script} for name, script in scripts])
+        return
+    for name, script in scripts:
+        typer.echo(f"-- In the database of shard {name}, as a superuser:\n{script}")
 
 
 @app.command()
@@ -221,9 +236,13 @@ def pause(
     directory: Directory = None,
     deadline: Deadline = 5.0,
     lease: Lease = 60.0,
+    as_json: AsJson = False,
 ) -> None:
     """Hold the clients of databases back, until `resume` or the end of the lease."""
     pause_for(_poolers(at, consoles, directory), names, deadline=deadline, lease=lease)
+    if as_json:
+        print_json({"paused": names, "lease_s": lease})
+        return
     errors.print(
         f"{', '.join(names)} at rest; clients go on with `tenantry bouncer resume`, or by "
         f"themselves in {lease:g} s"

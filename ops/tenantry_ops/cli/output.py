@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +20,7 @@ from tenantry_schema.errors import InvalidConfig
 from tenantry_schema.naming import OPERATOR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = [
     "DEFAULT_DIRECTORY",
@@ -29,6 +30,7 @@ __all__ = [
     "catalog_of",
     "console",
     "errors",
+    "json_in_two",
     "print_json",
     "print_rows",
 ]
@@ -74,7 +76,27 @@ def _cell(value: object) -> Text:
 
 def print_json(value: Any) -> None:
     """Print one JSON document."""
-    typer.echo(json.dumps(value, default=str, ensure_ascii=False))
+    typer.echo(_json(value))
+
+
+@contextmanager
+def json_in_two(first: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Print a JSON object: what is known before the block at once, the rest when it has ended.
+
+    Whoever reads it has the first part also when the block fails, or the process is killed.
+
+    :param first: the object's first members, at least one
+    """
+    typer.echo(_json(first).removesuffix("}"), nl=False)
+    rest: dict[str, Any] = {}
+    try:
+        yield rest
+    finally:
+        typer.echo(f", {_json(rest).removeprefix('{')}" if rest else "}")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)
 
 
 def catalog_of(catalog: str | None, directory: Path | None, user: str = OPERATOR) -> str:

@@ -189,12 +189,17 @@ def durability(
     level: Annotated[str, typer.Argument(help="local or two-nodes.")],
     catalog: Catalog = None,
     directory: Directory = None,
+    as_json: AsJson = False,
 ) -> None:
     """Declare what commits survive, and set synchronous_standby_names where that is allowed.
 
     Exit code 1 also says that something is left to you: it is printed.
     """
     left = declare(catalog_of(catalog, directory), name, level)
+    if as_json:
+        print_json({"shard": name, "durability": level, "remaining": left})
+    else:
+        console.print(f"{name} is declared {level}")
     _remaining(left)
 
 

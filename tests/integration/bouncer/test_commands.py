@@ -66,11 +66,31 @@ def test_from_rendering_to_status(own, fleet_at):
 
 
 @pytest.mark.slow
+def test_what_apply_changes_is_told_before_it_is_tried(own, fleet_at):
+    """One document; also when nothing was brought into force."""
+    change = ("--set", "query_wait_timeout=98")
+    lying = (own.directory / INI).read_bytes()
+    runs = told("status", "--at", str(own.directory))[0]["version"]
+    other = "1.22.0" if runs != "1.22.0" else "1.22.1"
+    ended = tenantry("apply", *fleet_at, *change, "--set", f"version={other}", "--json")
+    failed = json.loads(ended.stdout)
+    assert (ended.returncode, "runs at" in ended.stderr) == (2, True), ended.stderr
+    assert [it["after"] for it in failed["changes"] if it["key"] == "query_wait_timeout"] == ["98"]
+    assert failed["waiting"] is None
+    assert (own.directory / INI).read_bytes() == lying
+    done = told("apply", *fleet_at, *change)
+    assert [(it["key"], it["after"]) for it in done["changes"]] == [("query_wait_timeout", "98")]
+    assert done["waiting"] == []
+
+
+@pytest.mark.slow
 def test_a_pause_of_the_command_line(own):
     """Paused when it returns, resumed by another command; nothing to resume is no error."""
     at = ("--at", str(own.directory))
     ended = tenantry("pause", "shard-1", *at, "--lease", "60")
     assert (ended.returncode, "at rest" in ended.stderr) == (0, True), ended.stderr
+    assert told("pause", "shard-2", *at, "--lease", "50") == {"paused": ["shard-2"], "lease_s": 50}
+    assert [it["resumed"] for it in told("resume", "shard-2", *at)] == ["shard-2"]
     rows = {it["database"]: it["state"] for it in told("status", *at)}
     assert (rows["shard-1"], rows["shard-2"]) == ("paused", "open")
     assert tenantry("status", *at).stdout.count("PgBouncer") == 1
@@ -106,6 +126,9 @@ def test_files_of_a_pgbouncer_that_is_to_be(own, tmp_path):
     script = tenantry("auth", *fleet).stdout
     assert "BEGIN ATOMIC" in script
     assert not [it for it in secrets if it in script]
+    scripts = told("auth", *fleet)
+    assert [it["shard"] for it in scripts] == ["shard-1", "shard-2"]
+    assert all("BEGIN ATOMIC" in it["sql"] for it in scripts)
 
 
 @pytest.mark.parametrize(

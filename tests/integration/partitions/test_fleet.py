@@ -170,8 +170,13 @@ def test_logs_of_a_bucket_are_archived(four, tmp_path):
         assert conn.execute(gone).fetchone() == (True,)
         found = duckdb.sql(asked).fetchall()
         assert [level for _, level, _ in found] == ["info", "info"]
-        back = tenantry("archive", "restore", "bucket_0000/logs/logs_p20260105.json", *at)
+        back = tenantry("archive", "restore", "bucket_0000/logs/logs_p20260105.json", *at, "--json")
         assert back.exit_code == 0, back.exception
+        assert json.loads(back.stdout) == {
+            "manifest": "bucket_0000/logs/logs_p20260105.json",
+            "table": "bucket_0000.logs",
+            "rows": 8,
+        }
         count = "SELECT count(*) FROM bucket_0000.logs WHERE at < '2026-01-12 00:00+00'"
         assert conn.execute(count).fetchone() == (8,)
         set_policy(catalog, "logs", weekly(four.premake))
@@ -314,7 +319,8 @@ def test_a_database_alone(alone, tmp_path):
     assert "the shortest lead is 3 partitions" in done.stdout
     assert 'schema="public",table="events"} 3.0' in metrics.read_text()
     assert tenantry("plan", *at).exit_code == 0
-    assert tenantry("policy", "unset", "public.events", *at).exit_code == 0
+    forgotten = tenantry("policy", "unset", "public.events", *at, "--json")
+    assert (forgotten.exit_code, json.loads(forgotten.stdout)) == (0, {"unset": "public.events"})
     assert isinstance(tenantry("policy", "unset", "public.events", *at).exception, NotFound)
 
 
@@ -402,7 +408,7 @@ def test_units_of_systemd(tmp_path):
         *("units", "--schedule", "*:0/15", "--into", str(tmp_path)),
         *("--metrics", "/var/lib/node_exporter/tenantry.prom", "--archive", "file:///srv/archive"),
     )
-    assert rendered.exit_code == 0
+    assert (rendered.exit_code, rendered.stdout) == (0, "")
     names = sorted(it.name for it in tmp_path.iterdir())
     assert names == ["tenantry-partitions.service", "tenantry-partitions.timer"]
     service = (tmp_path / names[0]).read_text()
@@ -411,6 +417,9 @@ def test_units_of_systemd(tmp_path):
     assert "\nReadWritePaths=/var/lib/node_exporter\nReadWritePaths=/srv/archive\n" in service
     assert "OnCalendar=*:0/15" in (tmp_path / names[1]).read_text()
     assert Path(service.split("ExecStart=")[1].split()[0]).is_absolute()
+    told = json.loads(tenantry("units", "--json").stdout)
+    assert [(it["unit"], it["written"]) for it in told] == [(it, None) for it in names]
+    assert "OnCalendar=hourly" in told[1]["text"]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,12 @@ def test_every_parameter_is_described():
 
 
 @pytest.mark.parametrize("name", CALLED)
+def test_every_answer_may_be_json(name):
+    """A program reads any command's answer; there is none that has no answer."""
+    assert ["--json"] in [it.opts for it in CALLED[name].params]
+
+
+@pytest.mark.parametrize("name", CALLED)
 def test_an_exit_code_of_ones_own_is_described(name):
     """Where a command raises one, its description says what it means."""
     command = CALLED[name]

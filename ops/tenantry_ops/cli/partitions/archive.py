@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tenantry_ops.cli.output import AsJson, Catalog, Directory, console, print_rows
+from tenantry_ops.cli.output import AsJson, Catalog, Directory, console, print_json, print_rows
 from tenantry_ops.cli.partitions.options import ArchiveTo, Dsn, LockTimeout, Patience, places_of
 from tenantry_partitions.budget import Budget
 from tenantry_partitions.session import maintenance
@@ -61,6 +61,7 @@ def restore(
     archive: ArchiveTo = None,
     lock_timeout: LockTimeout = 50,
     patience: Patience = 60.0,
+    as_json: AsJson = False,
 ) -> None:
     """Make an archived partition again: attached, and exempt from its table's retention."""
     from tenantry_partitions.archive import restore as restoring  # noqa: PLC0415  an extra
@@ -78,9 +79,17 @@ def restore(
             policy = place.policies(conn).get(target)
             if policy is not None:
                 restoring(conn, store, found, policy, budget, schema=schema)
-                console.print(f"{found.content.rows} rows are back in {'.'.join(target)}")
+                _print_restored(found, target, as_json=as_json)
                 return
     raise NotFound(f"no policy names {'.'.join(target)}: set one, and its table, first")
+
+
+def _print_restored(manifest: Manifest, target: tuple[str, str], *, as_json: bool) -> None:
+    rows, where = manifest.content.rows, ".".join(target)
+    if as_json:
+        print_json({"manifest": manifest.name, "table": where, "rows": rows})
+    else:
+        console.print(f"{rows} rows are back in {where}")
 
 
 def archiver_of(address: str | None) -> Archiver:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import psycopg
 import typer
 
-from tenantry_ops.cli.output import AsJson, Catalog, Directory, print_rows
+from tenantry_ops.cli.output import AsJson, Catalog, Directory, console, print_json, print_rows
 from tenantry_ops.cli.partitions.options import Dsn, places_of, policies_at
 from tenantry_partitions.policies import set_policy, unset_policy
 from tenantry_partitions.policy import Policy
@@ -78,7 +78,12 @@ def unset(
     dsn: Dsn = None,
     catalog: Catalog = None,
     directory: Directory = None,
+    as_json: AsJson = False,
 ) -> None:
     """Forget a policy that was set; partitions stay as they are."""
     with psycopg.connect(policies_at(dsn, catalog, directory), autocommit=True) as conn:
         unset_policy(conn, name)
+    if as_json:
+        print_json({"unset": name})
+    else:
+        console.print(f"the policy of {name} is forgotten", highlight=False, soft_wrap=True)

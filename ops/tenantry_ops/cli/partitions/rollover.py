@@ -99,6 +99,7 @@ def units(
     user: Annotated[str, typer.Option(help="Who runs the service.")] = "tenantry",
     schedule: Annotated[str, typer.Option(help="systemd's OnCalendar.")] = "hourly",
     into: Annotated[Path | None, typer.Option(help="Folder to write the files to.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Render the units of a systemd service and timer for the rollover."""
     options: dict[str, object] = {"--dsn": dsn, "--catalog": catalog, "--jobs": jobs}
@@ -117,12 +118,20 @@ def units(
             raise InvalidConfig("no password in a unit file: use PGPASSFILE or PGSERVICEFILE")
     program = shutil.which("tenantry") or "/usr/bin/tenantry"
     rendered = render_units(program, arguments, user=user, schedule=schedule, written=written)
-    for name, text in rendered.items():
-        if into is None:
-            typer.echo(f"# {name}\n{text}")
-        else:
+    if into is not None:
+        for name, text in rendered.items():
             (into / name).write_text(text)
             errors.print(f"[dim]written: {into / name}[/]")
+    if as_json:
+        print_json(
+            [
+                {"unit": name, "text": text, "written": None if into is None else into / name}
+                for name, text in rendered.items()
+            ]
+        )
+    elif into is None:
+        for name, text in rendered.items():
+            typer.echo(f"# {name}\n{text}")
 
 
 def _watch(once: Callable[[], object], seconds: float) -> NoReturn:

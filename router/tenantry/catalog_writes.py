@@ -14,6 +14,7 @@ from tenantry.errors import (
     AmbiguousPin,
     MapChanged,
     UnknownBucket,
+    UnknownNode,
     UnknownShard,
     UnknownTenant,
 )
@@ -54,6 +55,7 @@ UPDATE tenantry.buckets SET shard_id = %s
 WHERE number = %s AND state <> 'retired'
 RETURNING number
 """
+_ZONE = "UPDATE tenantry.nodes SET zone = %s WHERE name = %s RETURNING name"
 _TENANT = """
 INSERT INTO tenantry.tenants (tenant_key, name, position) VALUES (%s, %s, %s)
 ON CONFLICT DO NOTHING
@@ -139,6 +141,19 @@ def place_bucket(number: int, shard: int, *, version: int) -> Work[int]:
     changed = yield from bump(version)
     if not (yield Query(_PLACE, (shard, number))):
         raise UnknownBucket(f"no bucket {number} is served: nothing was changed")
+    return changed
+
+
+def zone_node(node: str, zone: str | None, *, version: int) -> Work[int]:
+    """Say in which zone a node is, or in none; return the map's new version.
+
+    :param version: the version that the change was planned on
+    :raises MapChanged: when the map has another version by now
+    :raises UnknownNode: when the catalog has no such node
+    """
+    changed = yield from bump(version)
+    if not (yield Query(_ZONE, (zone, node))):
+        raise UnknownNode(f"the catalog has no node {node!r:.80}: nothing was changed")
     return changed
 
 

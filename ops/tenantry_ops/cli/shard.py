@@ -32,7 +32,9 @@ from tenantry_ops.failover.pooled import BouncerGate
 from tenantry_ops.failover.record import read_records
 from tenantry_ops.failover.survival import survives
 from tenantry_ops.failover.switching import MOST_LAG
+from tenantry_ops.failover.zone import set_zone
 from tenantry_ops.fleet import Fleet
+from tenantry_schema.errors import InvalidConfig
 
 if TYPE_CHECKING:
     from tenantry_ops.failover import Outcome
@@ -201,6 +203,23 @@ def durability(
     else:
         console.print(f"{name} is declared {level}")
     _remaining(left)
+
+
+@app.command("zone")
+def zone_(
+    name: Name,
+    node: Annotated[str, typer.Argument(help="Node that is there.")],
+    zone: Annotated[str | None, typer.Argument(help="Its zone, as routers name theirs.")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="It is in no zone.")] = False,
+    catalog: Catalog = None,
+    directory: Directory = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say in which zone a node is: routers of that zone read there first, open ones at once."""
+    if (zone is None) is not clear:
+        raise InvalidConfig("say which zone the node is in, or --clear for none")
+    set_now = set_zone(catalog_of(catalog, directory), name, node, zone)
+    print_rows([asdict(set_now)], as_json=as_json)
 
 
 def _hands(catalog: str | None, directory: Path | None) -> Hands:

@@ -9,9 +9,22 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from tenantry.catalog import directory_lookup, load_map
-from tenantry.catalog_writes import create_fleet, pin_tenant, place_bucket, register_tenant
+from tenantry.catalog_writes import (
+    create_fleet,
+    pin_tenant,
+    place_bucket,
+    register_tenant,
+    zone_node,
+)
 from tenantry.drive import drive
-from tenantry.errors import AlreadyExists, AmbiguousPin, MapChanged, UnknownAgent, UnknownBucket
+from tenantry.errors import (
+    AlreadyExists,
+    AmbiguousPin,
+    MapChanged,
+    UnknownAgent,
+    UnknownBucket,
+    UnknownNode,
+)
 from tenantry.keys import position
 from tenantry.map import Node, Shard
 from tenantry_schema.layout import Layout
@@ -132,6 +145,18 @@ def test_an_unknown_bucket_is_not_placed(catalog):
     with pytest.raises(UnknownBucket):
         change(catalog, place_bucket(99, 1, version=1))
     assert change(catalog, load_map()).version == 1
+
+
+def test_a_node_is_put_into_a_zone(catalog):
+    """As a change of the map; a node that is not there changes nothing."""
+    assert change(catalog, zone_node("a", "east", version=1)) == 2
+    assert [it.zone for it in change(catalog, load_map()).shards[1].nodes] == ["east"]
+    with pytest.raises(MapChanged):
+        change(catalog, zone_node("b", "east", version=1))
+    with pytest.raises(UnknownNode, match="no node 'nobody'"):
+        change(catalog, zone_node("nobody", "east", version=2))
+    held = change(catalog, load_map())
+    assert (held.version, held.shards[2].nodes[0].zone) == (2, None)
 
 
 def test_tenants_are_entered_once(catalog):

@@ -6,7 +6,9 @@ import json
 from uuid import uuid4
 
 import pytest
+from fix_router import until
 
+from tenantry import Router
 from tenantry_ops.cluster import read_places
 from tenantry_ops.locking import operation
 from tenantry_ops.migrate import migrate
@@ -46,6 +48,32 @@ def test_tenants_and_agents(told):
     assert len([it for it in shown["buckets"] if it["from"] is not None]) == 16
 
 
+def test_what_commits_are_to_survive(told):
+    """Declared, with what is left to a superuser: nothing, where it is so already."""
+    assert told("shard", "durability", "shard-1", "local") == {
+        "shard": "shard-1",
+        "durability": "local",
+        "remaining": [],
+    }
+
+
+def test_open_routers_hear_of_a_zone(told, laid_out):
+    """By the map's new version; the same again changes nothing."""
+    with Router(laid_out.catalog_conninfo(), poll_interval=3600) as router:
+        # It listens from then on.
+        until(lambda: router._follower._following is not None)
+        try:
+            (done,) = told("shard", "zone", "shard-1", "shard-1-b", "east")
+            assert (done["shard"], done["node"], done["zone"]) == ("shard-1", "shard-1-b", "east")
+            until(lambda: router.map.version == done["map_version"])
+            zones = {it.name: it.zone for it in router.map.shards[1].nodes}
+            assert zones == {"shard-1-a": None, "shard-1-b": "east"}
+            assert told("shard", "zone", "shard-1", "shard-1-b", "east") == [done]
+        finally:
+            (cleared,) = told("shard", "zone", "shard-1", "shard-1-b", "--clear")
+    assert (cleared["zone"], cleared["map_version"]) == (None, done["map_version"] + 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -72,6 +100,12 @@ def test_tenants_and_agents(told):
         (("migrate", "--jobs", "0"), 2, "--jobs"),
         (("schema", "revision", "no package for it"), 2, "InvalidConfig"),
         (("fleet", "up", "--shards", "0"), 2, "InvalidConfig"),
+        (("shard", "zone", "shard-9", "shard-1-b", "east"), 1, "it has shard-1, shard-2"),
+        (("shard", "zone", "shard-1", "shard-2-b", "east"), 1, "it has shard-1-a, shard-1-b"),
+        (("shard", "zone", "shard-1", "shard-1-b"), 2, "--clear"),
+        (("shard", "zone", "shard-1", "shard-1-b", "east", "--clear"), 2, "--clear"),
+        (("shard", "zone", "shard-1", "shard-1-b", ""), 2, "1 to 63 characters"),
+        (("shard", "zone", "shard-1", "shard-1-b", "x" * 64), 2, "1 to 63 characters"),
     ],
     ids=lambda it: " ".join(it)[:40] if isinstance(it, tuple) else None,
 )
@@ -92,6 +126,8 @@ COMMANDS = [
     ("tenants", "create", "acme"),
     ("agents", "mint", "acme"),
     ("agents", "where", "01990000-0000-8000-8000-000000000000"),
+    ("shard", "list"),
+    ("shard", "zone", "shard-1", "shard-1-b", "east"),
     ("migrate",),
     ("schema", "diff"),
     ("schema", "revision", "why"),
@@ -119,6 +155,8 @@ def test_a_catalog_that_is_down_is_one_message(tenantry, command):
     ended = tenantry(*command, "--catalog", nowhere)
     assert ended.returncode == 1
     assert ended.stderr.startswith("CatalogUnavailable: the catalog at 127.0.0.1:1/x")
+    assert "check that it runs" in ended.stderr
+    assert "--catalog or TENANTRY_CATALOG" in ended.stderr
     assert "hunter2" not in ended.stderr
 
 

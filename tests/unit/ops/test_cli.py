@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -130,6 +131,19 @@ def test_servers_messages_are_no_markup(capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "[bold]x[/]" in printed
     assert "…" not in printed
+
+
+def test_json_in_two_parts_is_one_document(capsys):
+    """The first is there before the block is; a block that fails leaves the document whole."""
+    with output.json_in_two({"changes": ["a"]}) as rest:
+        begun = capsys.readouterr().out
+        rest["waiting"] = None
+    ended = capsys.readouterr().out
+    assert begun == '{"changes": ["a"]'
+    assert json.loads(begun + ended) == {"changes": ["a"], "waiting": None}
+    with pytest.raises(ZeroDivisionError), output.json_in_two({"changes": []}):
+        raise ZeroDivisionError
+    assert json.loads(capsys.readouterr().out) == {"changes": []}
 
 
 def test_what_is_ours_is_not_dressed_up():

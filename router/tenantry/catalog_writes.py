@@ -34,7 +34,6 @@ UPDATE tenantry.fleet SET map_version = map_version + 1
 WHERE map_version = %s
 RETURNING map_version
 """
-_NEXT = "UPDATE tenantry.fleet SET map_version = map_version + 1 RETURNING map_version"
 _NOTIFY = "SELECT pg_notify(%s, %s)"
 _FLEET = "INSERT INTO tenantry.fleet (id, key_type, models) VALUES (%s, %s, %s)"
 _SHARDS = """
@@ -184,17 +183,17 @@ def pin_tenant(key: TenantKey, shard: int, *, version: int) -> Work[tuple[int, i
     return number, left
 
 
-def declare_durability(shard: str, level: str) -> Work[None]:
-    """Write down what a shard's commits survive; routers take it over with the next map.
+def declare_durability(shard: str, level: str, *, version: int) -> Work[int]:
+    """Write down what a shard's commits survive; return the map's new version.
 
-    It moves nothing, so it is planned on no version of the map.
-
-    :raises UnknownShard: when the catalog has none of that name
+    :param version: the version that the change was planned on
+    :raises MapChanged: when the map has another version by now
+    :raises UnknownShard: when the catalog has no such shard
     """
+    changed = yield from bump(version)
     if not (yield Query(_DURABILITY, (level, shard))):
         raise UnknownShard(f"the catalog has no shard {shard!r:.80}: nothing was changed")
-    rows = yield Query(_NEXT)
-    yield from _tell(rows[0][0])
+    return changed
 
 
 def register_tenant(key: TenantKey, name: str) -> Work[None]:
@@ -245,9 +244,5 @@ def bump(version: int) -> Work[int]:
             f"the map is no longer at version {version}: plan the change again on the newest map"
         )
     changed: int = rows[0][0]
-    yield from _tell(changed)
+    yield Query(_NOTIFY, (MAP_CHANNEL, str(changed)))
     return changed
-
-
-def _tell(version: int) -> Work[None]:
-    yield Query(_NOTIFY, (MAP_CHANNEL, str(version)))

@@ -10,6 +10,7 @@ from psycopg import sql
 from tenantry.catalog_writes import declare_durability
 from tenantry.conninfo import parse
 from tenantry.drive import drive
+from tenantry_ops.cluster import read_map
 from tenantry_ops.failover.ask import ask_shard, node_conninfo
 from tenantry_ops.failover.record import read_record
 from tenantry_ops.failover.sync import Sync, setting_for
@@ -29,6 +30,7 @@ def declare(catalog: str, name: str, level: str) -> list[str]:
 
     :raises InvalidConfig: for a level that is none
     :raises FailoverRefused: when commits would wait for ever
+    :raises MapChanged: when something else changed the map meanwhile: do it again
     """
     if level not in LEVELS:
         raise InvalidConfig(f"durability is {' or '.join(LEVELS)}, not {level!r:.40}")
@@ -38,6 +40,7 @@ def declare(catalog: str, name: str, level: str) -> list[str]:
         setting = setting_for(it.name for it in record.nodes)
         if level == "two-nodes":
             _check(shard)
+        held, _ = read_map(catalog)
         left = []
         for found in shard.nodes:
             present = found.synchronous_standby_names
@@ -48,7 +51,7 @@ def declare(catalog: str, name: str, level: str) -> list[str]:
                 conninfo = node_conninfo(given, record.node(found.node), "tenantry-shard")
                 left += _set_names(found.node, conninfo, wanted)
         with connect(catalog) as conn, conn.transaction():
-            drive(conn, declare_durability(name, level))
+            drive(conn, declare_durability(name, level, version=held.version))
     return left
 
 

@@ -9,6 +9,7 @@ pytest_plugins = [
     "fix_cli",
     "fix_compose",
     "fix_processes",
+    "fix_programs",
     "fix_failover",
     "fix_partitions",
     "fix_partman",

@@ -30,7 +30,9 @@ def up(
     shards: Annotated[int, typer.Option(help="Shards of a new fleet.")] = 2,
     replicas: Annotated[int, typer.Option(help="Replicas of each shard.")] = 1,
     profile: Annotated[str, typer.Option(help="fast or durable.")] = "fast",
-    pg_bin: Annotated[Path | None, typer.Option(help="Folder of server programs.")] = None,
+    pg_bin: Annotated[
+        Path | None, typer.Option(help="Folder of server programs, or embedded for the wheel's.")
+    ] = None,
     bouncer: Annotated[
         bool, typer.Option("--bouncer", help="Start the installed PgBouncer before it.")
     ] = False,

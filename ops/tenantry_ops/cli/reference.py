@@ -26,7 +26,10 @@ Made by `python -m tenantry_ops.cli.reference`: change the commands, not this pa
 Commands find the fleet by `--catalog` (or `TENANTRY_CATALOG`), else by `--dir` (or `TENANTRY_DIR`),
 else in `.tenantry`. An environment variable, named at its option, counts where the option is not
 given. What a command answers goes to standard output, what it says about itself to standard error.
-Server programs are looked for in `TENANTRY_PG_BIN` first, PgBouncer at `TENANTRY_PGBOUNCER`.
+Server programs are looked for in `TENANTRY_PG_BIN` first, then in the wheel of the extra
+`embedded`, on `PATH`, in the system's versioned folders, and in the wheel that was fetched into the
+user's cache (`XDG_CACHE_HOME`). `TENANTRY_PG_BIN=embedded` means that wheel, installed or fetched,
+and nothing of the system. PgBouncer is looked for at `TENANTRY_PGBOUNCER`.
 
 | exit code | means |
 |---|---|

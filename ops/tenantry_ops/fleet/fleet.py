@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from tenantry_ops.fleet import secrets
 from tenantry_ops.fleet.build import PROFILES, copy_replicas, init_primaries, prepare_shard
+from tenantry_ops.fleet.fetch import obtain_programs, refill_cache
 from tenantry_ops.fleet.identity import Identity, reachable_programs, server_identity
 from tenantry_ops.fleet.plan import check_numbers, plan_fleet
 from tenantry_ops.fleet.process import (
@@ -29,7 +30,7 @@ from tenantry_ops.fleet.process import (
     wait_ready,
     wait_stopped,
 )
-from tenantry_ops.fleet.programs import Programs, find_programs
+from tenantry_ops.fleet.programs import Programs
 from tenantry_ops.fleet.state import FleetState, ServerState, ShardState, alone
 from tenantry_schema.errors import FleetError
 from tenantry_schema.naming import APP, CATALOG_DATABASE, OPERATOR, SHARD_DATABASE
@@ -94,12 +95,13 @@ class Fleet:
             if found is not None and found.complete:
                 fleet = cls(place, found, tied=tied)
                 progress(f"found a fleet of Postgres {found.version} in {place}")
+                refill_cache(Path(found.programs), progress)
             else:
                 if found is not None:
                     progress("removing what was left half made")
                     half_made = cls(place, found, tied=tied)
                     half_made._remove()
-                programs = find_programs(pg_bin)
+                programs = obtain_programs(pg_bin, progress)
                 progress(f"Postgres {programs.version} from {programs.source}")
                 fleet = cls(
                     place, plan_fleet(place, programs, shards, replicas, profile), tied=tied

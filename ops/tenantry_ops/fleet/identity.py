@@ -45,7 +45,12 @@ class Identity:
         if self.uid is None:
             return os.access(path, os.X_OK)
         asked = subprocess.run(  # noqa: S603
-            ["/usr/bin/test", "-x", str(path)], check=False, cwd="/", **self.popen()
+            ["/usr/bin/test", "-x", str(path)],
+            check=False,
+            cwd="/",
+            # Ended by a terminal's Ctrl-C it would seem to have said no.
+            start_new_session=True,
+            **self.popen(),
         )
         return asked.returncode == 0
 

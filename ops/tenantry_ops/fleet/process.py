@@ -131,9 +131,8 @@ def spawn(
     :param tied: end it when the calling thread ends, however that ends
     :param end: the signal that ends it then
     """
-    setpriv = shutil.which("setpriv")
-    if tied and setpriv is not None:
-        command = [setpriv, "--pdeathsig", end, "--", *command]
+    if tied:
+        command = tied_to_us(command, end)
     with log.open("ab") as output:
         identity.own(log)
         return subprocess.Popen(  # noqa: S603
@@ -145,6 +144,12 @@ def spawn(
             start_new_session=True,
             **identity.popen(),
         )
+
+
+def tied_to_us(command: list[str], end: str) -> list[str]:
+    """Return a command that gets a signal when the calling thread ends; itself without setpriv."""
+    setpriv = shutil.which("setpriv")
+    return command if setpriv is None else [setpriv, "--pdeathsig", end, "--", *command]
 
 
 def wait_ready(server: Server, conninfo: str, child: subprocess.Popen[bytes] | None) -> None:

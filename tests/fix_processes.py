@@ -45,13 +45,14 @@ def until(child, holds):
 
 
 def processes(place):
-    """Return the command lines of processes that have to do with a folder."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    """Return the processes that name a folder in their command line or their environment."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            line = path.read_bytes()
+            line = (entry / "cmdline").read_bytes()
+            named = line + (entry / "environ").read_bytes()
         except OSError:
             continue
-        if str(place).encode() in line:
-            found.append(line)
+        if str(place).encode() in named:
+            found[int(entry.name)] = line
     return found

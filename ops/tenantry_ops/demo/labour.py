@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tenantry import LeaseLost, Query, Router, actors, history, tasks
 from tenantry_ops.demo.process import PLAN
 from tenantry_ops.demo.proof import prove
+from tenantry_ops.fleet.process import tied_to_us
 from tenantry_schema.errors import TenantryError
 from tenantry_schema.naming import OPERATOR
 
@@ -34,6 +35,8 @@ SELECT count(*) FROM fleet.tasks WHERE state IN ('waiting', 'ready', 'running')
 _HELD = "SELECT count(*) FROM fleet.tasks WHERE state = 'running' AND owner = %s"
 _SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
 _LOOK_S = 0.01
+# By -m Python would warn that the package had imported the module before.
+_MAIN = "from tenantry_ops.demo.process import main; main()"
 
 
 def run_to_completion(
@@ -175,18 +178,21 @@ def _say(process: subprocess.Popen[str], line: str) -> None:
     process.stdin.flush()
 
 
+def _process() -> subprocess.Popen[str]:
+    return subprocess.Popen(  # noqa: S603
+        tied_to_us([sys.executable, "-c", _MAIN], "KILL"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Ctrl-C is for the demo alone, which ends its processes in order.
+        start_new_session=True,
+    )
+
+
 @contextmanager
 def _processes(told: list[dict[str, Any]]) -> Iterator[list[subprocess.Popen[str]]]:
     """Run processes that are at work, and end them."""
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tenantry_ops.demo.process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in told
-    ]
+    running = [_process() for _ in told]
     try:
         for process, who in zip(running, told, strict=True):
             _say(process, json.dumps(who))

@@ -25,7 +25,11 @@ PLAN = "plan"
 
 def main() -> None:
     """Do what standard input says, until killed or told to stop."""
-    told = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line:
+        # The parent ended before it said anything.
+        return
+    told = json.loads(line)
     # A worker's sessions are known by its name: whoever kills it can wait for their end.
     application = told.get("name", "tenantry-demo")
     with Router(told["catalog"], application=application, pool_size=10) as router:
@@ -62,7 +66,3 @@ def _act(router: Router, tenant: UUID, actor: UUID) -> None:
     router.run(actors.save(me, {"finished": [first.payload["step"]]}), tenant=tenant)
     print("at work", flush=True)  # noqa: T201  the parent waits for it
     sys.stdin.readline()
-
-
-if __name__ == "__main__":
-    main()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from fix_processes import processes, until
+from fix_programs import without_wheel
 
 from tenantry_ops.cluster import read_places
 from tenantry_ops.demo import DemoOptions
@@ -30,55 +33,150 @@ def place(open_folder):
     return open_folder / "fleet"
 
 
-@contextmanager
-def demo(place, *arguments):
-    command = [sys.executable, "-m", "tenantry_ops", "demo", "--dir", str(place), *arguments]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as child:
-        try:
-            yield child
-        finally:
-            child.kill()
+@pytest.fixture
+def demo(open_folder, pytestconfig):
+    """Call ``tenantry demo`` as a shell does: in a process group, with a folder for what passes."""
+    given = pytestconfig.getoption("--pg-bin")
+    chosen = {"TENANTRY_PG_BIN": given} if given else {}
+    environment = {**os.environ, **chosen, "TMPDIR": str(open_folder)}
+
+    @contextmanager
+    def called(*arguments):
+        command = [sys.executable, "-m", "tenantry_ops", "demo", *map(str, arguments)]
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, **options, env=environment, start_new_session=True) as child:
+            try:
+                yield child
+            finally:
+                child.kill()
+
+    return called
+
+
+@pytest.fixture
+def chain(tmp_path):
+    """A graph that takes seconds with any number of workers: each task needs the one before."""
+    path = tmp_path / "chain.json"
+    path.write_text(json.dumps({str(it): [str(it - 1)] if it else [] for it in range(20)}))
+    return path
 
 
 def read_state(place):
     return FleetState.load(place) if (place / "fleet.toml").exists() else None
 
 
-def sockets_made(place):
+def sockets_made(_child, place):
     state = read_state(place)
     return state if state is not None and Path(state.sockets).exists() else None
 
 
-def complete(place):
+def complete(_child, place):
     state = read_state(place)
     return state if state is not None and state.complete else None
 
 
+def hired(child, place):
+    """Two processes are there, and are not at work yet: the actor before them was alone."""
+    children = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+    lines = [Path(f"/proc/{it}/cmdline") for it in children]
+    at = [it for it in lines if it.exists() and b"tenantry_ops.demo.process" in it.read_bytes()]
+    return read_state(place) if len(at) > 1 else None
+
+
+def at_work(child, place):
+    """Tasks of the graph are running."""
+    if hired(child, place) is None:
+        return None
+    fleet = Fleet.load(place)
+    query = "SELECT 1 FROM fleet.tasks WHERE state = 'running' AND owner ~ '^demo-' LIMIT 1"
+    for shard in fleet.shards:
+        with psycopg.connect(fleet.conninfo(shard.primary, user=OPERATOR)) as conn:
+            if conn.execute(query).fetchone() is not None:
+                return fleet
+    return None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "moment"), [(signal.SIGINT, sockets_made), (signal.SIGTERM, complete)]
+    ("blow", "moment"),
+    [
+        ((os.killpg, signal.SIGINT), sockets_made),
+        ((os.kill, signal.SIGTERM), complete),
+        ((os.killpg, signal.SIGINT), hired),
+        ((os.killpg, signal.SIGINT), at_work),
+    ],
 )
-def test_a_signal_leaves_nothing_behind(place, number, moment):
-    """While servers are made, and while work is done: no process, no folder, the shell's code."""
-    with demo(place, "--tenants", "5000") as child:
-        state = until(child, lambda: moment(place))
-        child.send_signal(number)
+def test_a_signal_leaves_nothing_behind(demo, place, chain, blow, moment):
+    """Ctrl-C goes to the whole group, at any moment: nobody complains, and nothing is left."""
+    send, number = blow
+    with demo("--dir", place, "--graph", chain, "--tenants", 2) as child:
+        until(child, lambda: moment(child, place))
+        send(child.pid, number)
         _, said = child.communicate(timeout=60)
-    assert child.returncode == 128 + number
-    assert "nothing is left behind" in said
-    assert not place.exists()
-    assert not Path(state.sockets).exists()
-    assert processes(place) == []
+    assert (child.returncode, said.strip()) == (128 + number, "stopped; nothing is left behind")
+    assert list(place.parent.iterdir()) == []
+    assert processes(place.parent) == {}
 
 
 @pytest.mark.slow
-def test_a_demo_that_is_kept_can_be_used(place, tmp_path):
+def test_the_processes_of_a_killed_demo_end(demo, place, chain, open_folder):
+    """Its servers and its workers, which no terminal reaches."""
+    with demo("--dir", place, "--graph", chain, "--tenants", 2) as child:
+        until(child, lambda: at_work(child, place))
+        handles = [os.pidfd_open(it) for it in processes(open_folder) if it != child.pid]
+        child.kill()
+        for handle in handles:
+            ended, _, _ = select.select([handle], [], [], 30)
+            assert ended
+            os.close(handle)
+    assert len(handles) >= 7
+    assert processes(open_folder) == {}
+
+
+@pytest.mark.slow
+def test_the_demo_as_a_new_user_calls_it(demo, open_folder):
+    """Without an option: 20 tenants get this environment's graph, and nothing is left."""
+    with demo() as child:
+        printed, said = child.communicate(timeout=300)
+    assert child.returncode == 0, said
+    assert "(Python distributions of this environment; " in " ".join(printed.split())
+    assert "once for each of 20 tenants" in " ".join(printed.split())
+    for title in (
+        "Where each tenant lives",
+        "Operations",
+        "Rows per shard",
+        "What Postgres refused",
+        "Killed in the middle of its work",
+        "What the killed actor was told",
+        "What the history of every task proves",
+    ):
+        assert f"\n{title}" in printed
+    assert printed.count("tenant-") == 20
+    assert list(open_folder.iterdir()) == []
+    assert processes(open_folder) == {}
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_wheel_is_fetched(no_wheel, silent_index, open_folder):
+    """The installer ends as well, and what it had so far is removed."""
+    arguments = (no_wheel / "cache", "demo", "--dir", open_folder / "fleet")
+    with without_wheel(*arguments) as child:
+        asking, _ = silent_index.accept()
+        with asking:
+            os.killpg(child.pid, signal.SIGINT)
+            _, said = child.communicate(timeout=60)
+    assert (child.returncode, said.strip()) == (130, "stopped; nothing is left behind")
+    assert list(open_folder.iterdir()) == []
+    assert list(no_wheel.glob("cache/tenantry/*")) == []
+
+
+@pytest.mark.slow
+def test_a_demo_that_is_kept_can_be_used(demo, place, tmp_path):
     """``--keep``: the servers run on, healthy, with every row; and can be removed."""
     graph = tmp_path / "graph.json"
     graph.write_text(json.dumps(GRAPH))
-    arguments = ("--keep", "--graph", str(graph), "--tenants", "3", "--buckets", "5", "--json")
-    with demo(place, *arguments) as child:
+    arguments = ("--keep", "--graph", graph, "--tenants", 3, "--buckets", 5, "--json")
+    with demo("--dir", place, *arguments) as child:
         printed, said = child.communicate(timeout=120)
     summary = json.loads(printed)
     fleet = Fleet.load(place)
@@ -109,14 +207,14 @@ def test_a_demo_that_is_kept_can_be_used(place, tmp_path):
     for name in ("ForeignKeyViolation", "UndefinedTable", "InsufficientPrivilege", "UnknownTenant"):
         assert any(answer.startswith(name) for answer in answers.values())
     assert all(row["p50_ms"] <= row["p99_ms"] for row in summary["operations"])
-    assert processes(place) == []
+    assert processes(place) == {}
 
 
-def test_a_folder_in_use_is_left_alone(place):
+def test_a_folder_in_use_is_left_alone(demo, place):
     """Somebody's files are neither used nor removed, and no server is started."""
     place.mkdir()
     (place / "servers").write_text("mine")
-    with demo(place) as child:
+    with demo("--dir", place) as child:
         _, said = child.communicate(timeout=60)
     assert child.returncode == 2
     assert "is not an empty folder" in said

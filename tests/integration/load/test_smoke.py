@@ -90,7 +90,7 @@ def test_a_smoke_run_on_a_fleet_of_its_own(open_folder):
         "findings": [],
     }
     assert list(open_folder.iterdir()) == []
-    assert processes(open_folder) == []
+    assert processes(open_folder) == {}
 
 
 @pytest.mark.slow
@@ -109,7 +109,7 @@ def test_ctrl_c_leaves_nothing_behind(open_folder):
     assert "nothing is left behind" in said
     assert ended(handle)
     assert list(open_folder.iterdir()) == []
-    assert processes(open_folder) == []
+    assert processes(open_folder) == {}
 
 
 @pytest.mark.slow

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tenantry_ops.demo import graph as graph_module
 from tenantry_ops.demo.debian import parse_index
 from tenantry_ops.demo.graph import Graph, installed_graph, json_graph, read_graph
+from tenantry_ops.demo.work import submission_deadline
 from tenantry_schema.errors import InvalidConfig
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ Description: two
  .
  Depends: not-a-field
 """
+
+PACKAGES = ("editor", "fonts", "libc", "postfix", "speller")
 
 
 class Dist(metadata.Distribution):
@@ -82,7 +86,7 @@ def test_this_environment_is_a_graph() -> None:
 def test_debian_alternatives_and_virtual_packages() -> None:
     """The first alternative that exists is taken, else the first provider."""
     graph = Graph.of("index", parse_index(INDEX))
-    assert graph.names == ("editor", "fonts", "libc", "postfix", "speller")
+    assert graph.names == PACKAGES
     assert graph.edges == (
         ("editor", "fonts"),
         ("editor", "libc"),
@@ -90,6 +94,59 @@ def test_debian_alternatives_and_virtual_packages() -> None:
         ("editor", "speller"),
         ("speller", "libc"),
     )
+
+
+@pytest.fixture
+def debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine of which we know whether it has apt, and which files dpkg keeps."""
+    files = (tmp_path / "available", tmp_path / "status")
+    monkeypatch.setattr(graph_module, "_INDEX_FILES", files)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+def apt_cache(machine: Path, does: str) -> None:
+    program = machine / "apt-cache"
+    program.write_text(f'#!/bin/sh\n[ "$*" = dumpavail ] || exit 100\n{does}\n')
+    program.chmod(0o755)
+
+
+def test_debians_graph_is_what_apt_knows(debian: Path) -> None:
+    """Also with bytes in it that are no text."""
+    (debian / "index").write_bytes(INDEX.encode() + b"\nPackage: odd\nMaintainer: J\xf6rg\n")
+    (debian / "status").write_text("Package: not-asked\n")
+    apt_cache(debian, f"while IFS= read -r line; do printf '%s\\n' \"$line\"; done <{debian}/index")
+    graph = read_graph("debian")
+    assert (graph.source, graph.names) == (
+        "Debian package index (apt-cache)",
+        ("editor", "fonts", "libc", "odd", "postfix", "speller"),
+    )
+
+
+@pytest.mark.parametrize("does", [None, "exit 100", "echo 'E: no lists' >&2"])
+@pytest.mark.parametrize("file", ["available", "status"])
+def test_debians_graph_is_what_dpkg_knows(debian: Path, does: str | None, file: str) -> None:
+    """Where apt is not there, fails or knows nothing; dpkg's first file is often empty."""
+    if does is not None:
+        apt_cache(debian, does)
+    (debian / "available").write_text("")
+    (debian / file).write_text(INDEX)
+    graph = read_graph("debian")
+    assert (graph.source, graph.names) == (f"Debian package index ({file})", PACKAGES)
+
+
+def test_no_index_says_what_else_there_is(debian: Path) -> None:
+    """Another distribution's machine."""
+    with pytest.raises(InvalidConfig, match=r"no Debian package index: use --graph installed"):
+        read_graph("debian")
+
+
+def test_a_large_graph_is_given_more_time() -> None:
+    """Debian's index is one transaction of 330,000 rows, which took 30 s on a busy machine."""
+    names = tuple(map(str, range(63_678)))
+    large = Graph("index", names, tuple((it, "0") for it in names) * 4)
+    assert submission_deadline(large, 30) > 120
+    assert submission_deadline(Graph("small", ("a",), ()), 30) < 31
 
 
 def test_a_file_gives_the_graph_that_it_names(tmp_path: Path) -> None:

@@ -80,10 +80,10 @@ def shelf(tmp_path, monkeypatch):
     """Let pip and uv find nothing but what lies in a folder: one wheel that the extra takes."""
     place = tmp_path / "shelf"
     write_wheel(place)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    for installer in ("PIP", "UV"):
-        monkeypatch.setenv(f"{installer}_NO_INDEX", "1")
+    for installer, nothing_else in (("PIP", "PIP_NO_INDEX"), ("UV", "UV_OFFLINE")):
+        monkeypatch.setenv(nothing_else, "1")
         monkeypatch.setenv(f"{installer}_FIND_LINKS", str(place))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     return place
 
 

@@ -78,6 +78,7 @@ def test_killed_half_way_leaves_nothing_that_is_found(no_wheel, silent_index, re
         child.kill()
         child.wait()
     with asking:
+        asking.settimeout(30)
         while asking.recv(4096):
             pass
     (left,) = (no_wheel / "cache" / "tenantry").iterdir()

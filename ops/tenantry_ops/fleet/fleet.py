@@ -231,7 +231,7 @@ class Fleet:
     def _remove(self) -> list[str]:
         stopped = self._stop(self.servers)
         shutil.rmtree(self.state.sockets, ignore_errors=True)
-        for name in ("servers", "programs"):
+        for name in ("servers", "programs", "programs.new"):
             shutil.rmtree(self.directory / name, ignore_errors=True)
         for name in ("fleet.toml", secrets.FILE):
             (self.directory / name).unlink(missing_ok=True)

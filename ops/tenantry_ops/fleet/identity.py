@@ -78,8 +78,15 @@ def reachable_programs(programs: Programs, identity: Identity, stage: Path) -> P
     """Return the programs where the user can run them: copied when they lie out of its reach."""
     if identity.reaches(programs.folder / "postgres"):
         return programs
+    prefix = programs.folder.parent
     if not stage.exists():
-        shutil.copytree(programs.folder.parent, stage, symlinks=True)
-    return replace(
-        programs, folder=stage / programs.folder.name, source=f"{programs.source}, copied"
-    )
+        draft = stage.with_name(f"{stage.name}.new")
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(prefix, draft / prefix.parent.name / prefix.name, symlinks=True)
+        # A wheel's programs look for libraries beside its package, as seen from themselves.
+        libraries = prefix.parent.with_name(f"{prefix.parent.name}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, draft / libraries.name, symlinks=True)
+        draft.rename(stage)
+    folder = stage / prefix.parent.name / prefix.name / programs.folder.name
+    return replace(programs, folder=folder, source=f"{programs.source}, copied")

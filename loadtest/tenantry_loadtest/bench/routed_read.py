@@ -206,12 +206,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--calls", type=int, default=400)
-    parser.add_argument("--growth", action="store_true", help="16 against 1,024 buckets")
+    parser.add_argument("--growth", action="store_true", help="only 16 against 1,024 buckets")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    rows = measure(buckets=16, rounds=given.rounds, calls=given.calls)
-    if given.growth:
-        rows += growth(rounds=given.rounds, calls=given.calls)
+    sizes = {"rounds": given.rounds, "calls": given.calls}
+    rows = growth(**sizes) if given.growth else measure(buckets=16, **sizes)
     print_table("routed reads", rows, as_json=given.json)
 
 

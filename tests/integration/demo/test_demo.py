@@ -129,7 +129,8 @@ def test_the_processes_of_a_killed_demo_end(demo, place, chain, open_folder):
             ended, _, _ = select.select([handle], [], [], 30)
             assert ended
             os.close(handle)
-    assert len(handles) >= 7
+    # Four servers and three workers, one of which the demo may have killed already.
+    assert len(handles) >= 6
     assert processes(open_folder) == {}
 
 

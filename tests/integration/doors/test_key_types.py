@@ -29,6 +29,8 @@ SEE = "SELECT tenant_id, body FROM notes WHERE body = {body}"
 TAKE = "UPDATE notes SET body = 'taken' WHERE tenant_id = {tenant} RETURNING body"
 _numbers = count()
 
+pytestmark = pytest.mark.direct
+
 
 @dataclass(frozen=True)
 class Kept:

@@ -7,6 +7,7 @@ unpacked beside its place and then renamed, by one process at a time: what is th
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,6 @@ from tenantry_ops.fleet.state import alone
 from tenantry_ops.fleet.wheel import EXTRA, CachedWheel, cached_wheel
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
 _DRAFT = ".draft-"
@@ -79,7 +79,9 @@ def _fetch(wheel: CachedWheel, looked: list[str], progress: Callable[[str], None
         name, command = _installer(looked)
         progress(f"fetching {wheel.requirement} with {name}, once, into {wheel.folder}")
         ended = subprocess.run(  # noqa: S603  the requirement is ours
-            tied_to_us([*command, "--target", str(draft), wheel.requirement], "KILL"),
+            tied_to_us([*command, "--target", str(draft / "wheel"), wheel.requirement], "KILL"),
+            # What a killed installer leaves is removed with the rest.
+            env={**os.environ, "TMPDIR": str(draft)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -94,7 +96,7 @@ def _fetch(wheel: CachedWheel, looked: list[str], progress: Callable[[str], None
         if wheel.folder.exists():
             # It was looked at and found wanting.
             shutil.rmtree(wheel.folder)
-        draft.rename(wheel.folder)
+        (draft / "wheel").rename(wheel.folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

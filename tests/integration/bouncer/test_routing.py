@@ -12,6 +12,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from fix_router import make_tenant
+from psycopg import capabilities
 
 from tenantry import AsyncRouter, Router
 from tenantry.errors import InvalidConfig, ShardUnavailable, Unavailable
@@ -24,6 +25,7 @@ HERE = """
 SELECT current_setting('search_path'), current_setting('tenantry.tenant', true), pg_backend_pid()
 """
 READ = "SELECT tenant_id FROM tenants WHERE tenant_id = %s"
+PREPARED = "SELECT name FROM pg_prepared_statements WHERE statement LIKE %s"
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,32 @@ def test_a_pooler_is_seen(pooled, laid_out, bouncer, tenant):
         with direct.connection(tenant=tenant) as conn:
             # Unless the whole suite goes through it.
             assert conn.pooled is (direct.settings.pooler is not None)
+
+
+@pytest.fixture(params=[True, False], ids=["libpq 17", "libpq 16"])
+def can_close(request, monkeypatch):
+    """Whether libpq can give up a prepared statement by a message."""
+    monkeypatch.setattr(capabilities, "has_send_close_prepared", lambda: request.param)
+    return request.param
+
+
+@pytest.mark.usefixtures("one_server")
+def test_statements_stay_prepared_where_pgbouncer_keeps_them(
+    can_close, pooler, bouncer, laid_out, tenant
+):
+    """Seen at the server, under PgBouncer's own names; never where nobody could give them up."""
+    with bouncer.pooler.open() as console:
+        keeps = console.version >= KEEPS_PREPARED
+    with Router(laid_out.catalog_conninfo(), pooler=pooler, pool_size=1) as router:
+        for _ in range(10):
+            with router.connection(tenant=tenant) as conn:
+                assert conn.execute(READ, (tenant,)).fetchall() == [(tenant,)]
+        with router.connection(tenant=tenant) as conn:
+            names = [
+                name for (name,) in conn.execute(PREPARED, ("SELECT tenant_id FROM tenants%",))
+            ]
+    assert bool(names) is (keeps and can_close)
+    assert all(it.startswith("PGBOUNCER_") for it in names)
 
 
 def test_a_pooler_is_seen_where_the_catalog_names_it(bouncer, laid_out, tenant):

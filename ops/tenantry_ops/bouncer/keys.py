@@ -43,6 +43,7 @@ class Key:
     :ivar default: None when there is none, so that taking the key out of the file changes nothing
         until PgBouncer is restarted
     :ivar since: the minor version of 1.x that first knew it
+    :ivar until: the minor version that no longer knows it, or None
     :ivar then: the minor version from which on the default is another one, and that one
     :ivar reload: False when only a restart changes it; RELOAD then says nothing and does nothing
     """
@@ -51,8 +52,14 @@ class Key:
     kind: Kind
     default: str | None
     since: int = 0
+    until: int | None = None
     then: tuple[int, str] | None = None
     reload: bool = True
+
+    def known_to(self, version: Version) -> bool:
+        """Say whether a version reads it."""
+        gone = self.until is not None and version.minor >= self.until
+        return self.since <= version.minor and not gone
 
     def default_of(self, version: Version) -> str | None:
         """Return the default of a version."""

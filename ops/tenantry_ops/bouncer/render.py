@@ -15,7 +15,12 @@ from tenantry_ops.bouncer.hba import render_hba
 from tenantry_ops.bouncer.ini import DATABASES, MAIN, Ini, render_ini
 from tenantry_ops.bouncer.sizing import Sizes, size
 from tenantry_ops.bouncer.userlist import render_userlist
-from tenantry_ops.bouncer.versions import KEEPS_PREPARED, Version
+from tenantry_ops.bouncer.versions import (
+    KEEPS_PREPARED,
+    READS_OPTIONS,
+    SURVIVES_OPTIONS,
+    Version,
+)
 from tenantry_schema.errors import InvalidConfig
 
 if TYPE_CHECKING:
@@ -39,11 +44,13 @@ CONSOLE_USER = "tenantry_console"
 
 AUTH_QUERY = "SELECT name, secret FROM tenantry_bouncer.login($1)"
 
-# A primary that comes back as a replica must not answer as the primary: PgBouncer connects to
-# whatever is at the address, ignores an error of this query, and gives up when the session ends.
+# A primary that comes back as a replica, or was closed, must not answer as the primary: PgBouncer
+# connects to whatever is at the address, ignores an error of this query, and gives up when the
+# session ends. It runs before PgBouncer sets again what it has kept for a client, which from 1.26
+# on would open a closed primary.
 ONLY_PRIMARY = (
     "SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()) "
-    "WHERE pg_catalog.pg_is_in_recovery()"
+    "WHERE pg_catalog.current_setting('transaction_read_only') = 'on'"
 )
 
 HEAD = (
@@ -173,8 +180,10 @@ def _main(
         "tcp_keepintvl": "5",
         "tcp_keepcnt": "3",
         "tcp_user_timeout": "20000",
-        "ignore_startup_parameters": "extra_float_digits",
     }
+    if not READS_OPTIONS <= version < SURVIVES_OPTIONS:
+        # In between, a name here lets strangers hang PgBouncer.
+        made["ignore_startup_parameters"] = "extra_float_digits"
     if settings.auth == "query":
         made["auth_query"] = AUTH_QUERY
     if version.minor >= KEEPS_PREPARED.minor:

@@ -6,7 +6,12 @@ import ipaddress
 from typing import TYPE_CHECKING, NamedTuple
 
 from tenantry_ops.bouncer.ini import DATABASES, MAIN
-from tenantry_ops.bouncer.versions import KEEPS_PREPARED, TRACKS_SEARCH_PATH
+from tenantry_ops.bouncer.versions import (
+    KEEPS_PREPARED,
+    READS_OPTIONS,
+    SURVIVES_OPTIONS,
+    TRACKS_SEARCH_PATH,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -58,6 +63,12 @@ def _listed(main: Mapping[str, str], key: str) -> set[str]:
     return {it.strip().lower() for it in main.get(key, "").split(",")}
 
 
+def _hangs(main: Mapping[str, str], version: Version) -> bool:
+    ignored = _listed(main, "ignore_startup_parameters") - {""}
+    hit = READS_OPTIONS <= version < SURVIVES_OPTIONS
+    return hit and bool(ignored) and "options" not in ignored
+
+
 def _plain_from_afar(main: Mapping[str, str], _: Version) -> bool:
     addresses = [it.strip() for it in main.get("listen_addr", "").split(",")]
     asked = main.get("client_tls_sslmode", "disable").lower() in _TLS_ASKED
@@ -92,6 +103,12 @@ _RULES: tuple[_Rule, ...] = (
         lambda main, _: "options" in _listed(main, "ignore_startup_parameters"),
         "holds options: what a client sets there would be dropped silently",
         "take it away, and set it with ALTER ROLE … SET",
+    ),
+    _Rule(
+        "ignore_startup_parameters",
+        _hangs,
+        "lets a client that has not logged in hang PgBouncer for ever (CVE-2026-107349)",
+        "leave it away, or upgrade to 1.26.1",
     ),
     _Rule(
         "track_extra_parameters",

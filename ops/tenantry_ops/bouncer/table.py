@@ -1,7 +1,7 @@
-"""Every key that PgBouncer 1.18 to 1.25 knows: data.
+"""Every key that PgBouncer 1.18 to 1.26 knows: data.
 
-Read from ``src/main.c`` and ``src/loader.c`` of these versions; tests compare it with ``SHOW
-CONFIG`` of a running one.
+Read from ``src/main.c`` and ``src/loader.c`` of these versions, for 1.26 from its manual and from
+what it accepts; tests compare it with ``SHOW CONFIG`` of a running one.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ KEYS: tuple[Key, ...] = (
     Key("log_pooler_errors", INT, "1"),
     Key("log_stats", INT, "1"),
     Key("logfile", TEXT, ""),
+    Key("login_notify_message", TEXT, "", since=26),
     Key("max_client_conn", INT, "100"),
     Key("max_db_client_connections", INT, "0", since=24),
     Key("max_db_connections", INT, "0"),
@@ -66,6 +67,7 @@ KEYS: tuple[Key, ...] = (
     Key("peer_id", INT, "0", since=19),
     Key("pidfile", TEXT, "", reload=False),
     Key("pkt_buf", INT, "4096", reload=False),
+    Key("pool_idle_timeout", SECONDS, "0", since=26),
     Key("pool_mode", Kind.MODE, "session"),
     Key("query_timeout", SECONDS, "0"),
     Key("query_wait_notify", INT, "5", since=25),
@@ -95,7 +97,7 @@ KEYS: tuple[Key, ...] = (
     Key("so_reuseport", INT, "0", reload=False),
     Key("stats_period", INT, "60"),
     Key("stats_users", TEXT, ""),
-    Key("suspend_timeout", SECONDS, "10"),
+    Key("suspend_timeout", SECONDS, "10", until=26),
     Key("syslog", INT, "0"),
     Key("syslog_facility", TEXT, "daemon"),
     Key("syslog_ident", TEXT, "pgbouncer"),
@@ -106,7 +108,7 @@ KEYS: tuple[Key, ...] = (
     Key("tcp_keepintvl", INT, "0"),
     Key("tcp_socket_buffer", INT, "0"),
     Key("tcp_user_timeout", INT, "0"),
-    Key("track_extra_parameters", TEXT, "IntervalStyle", since=20, reload=False),
+    Key("track_extra_parameters", TEXT, "IntervalStyle", since=20, then=(26, ""), reload=False),
     Key("transaction_timeout", SECONDS, "0", since=25),
     Key("unix_socket_dir", TEXT, BUILT, reload=False),
     Key("unix_socket_group", TEXT, "", reload=False),
@@ -134,6 +136,7 @@ ENTRY_KEYS: dict[str, int] = {
     "pool_mode": 0,
     "pool_size": 0,
     "port": 0,
+    "query_wait_timeout": 26,
     "reserve_pool": 0,
     "reserve_pool_size": 24,
     "server_lifetime": 23,
@@ -150,6 +153,7 @@ USER_KEYS: dict[str, int] = {
     "pool_mode": 0,
     "pool_size": 23,
     "query_timeout": 24,
+    "query_wait_timeout": 26,
     "reserve_pool_size": 24,
     "transaction_timeout": 25,
 }
@@ -170,4 +174,4 @@ SECTIONS: dict[str, int] = {"pgbouncer": 0, "databases": 0, "users": 0, "peers":
 
 def keys_of(version: Version) -> dict[str, Key]:
     """Return the keys that a version knows, by name."""
-    return {key.name: key for key in KEYS if key.since <= version.minor}
+    return {key.name: key for key in KEYS if key.known_to(version)}

@@ -23,7 +23,7 @@ class Version(NamedTuple):
 
 OLDEST = Version(1, 18)
 #: The first version that is not known.
-BEYOND = Version(1, 26)
+BEYOND = Version(1, 27)
 
 #: Prepared statements survive transaction pooling, DEALLOCATE ALL among them.
 KEEPS_PREPARED = Version(1, 22)
@@ -33,6 +33,9 @@ TAKES_FORCED_USER = Version(1, 23, 1)
 HBA_ALL = Version(1, 23)
 #: ``search_path`` may be tracked: CVE-2025-12819 is mended.
 TRACKS_SEARCH_PATH = Version(1, 25, 1)
+#: A startup packet's ``options`` are read one by one, and an empty one hangs it (CVE-2026-107349).
+READS_OPTIONS = Version(1, 20)
+SURVIVES_OPTIONS = Version(1, 26, 1)
 #: A key of the configuration file may stand in single quotes.
 QUOTED_KEYS = Version(1, 25)
 

@@ -13,6 +13,7 @@ from tenantry_ops.bouncer import Pooler, resume_all
 from tenantry_ops.bouncer.apply import Patience, apply_plan, plan_for, running, write
 from tenantry_ops.bouncer.auth import auth_password, auth_scripts, install_auth
 from tenantry_ops.bouncer.change import Plan
+from tenantry_ops.bouncer.defects import warning_of
 from tenantry_ops.bouncer.inspection import inspect
 from tenantry_ops.bouncer.merge import Edited
 from tenantry_ops.bouncer.pause import pause_for
@@ -111,6 +112,9 @@ def check(
     place = _place(at, directory)
     version = target_version(read_settings(place, parse_settings(settings or [])), place)
     found = inspect(place, version)
+    defects = warning_of(version)
+    if defects is not None:
+        errors.print(defects, markup=False, highlight=False, soft_wrap=True)
     if found or as_json:
         print_rows((it._asdict() for it in found), as_json=as_json, title="What is wrong")
     else:

@@ -10,7 +10,7 @@ restarted may show an earlier position than before, but no connection outlives a
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from tenantry.errors import InvalidToken, TokenLost, TooStale
@@ -123,7 +123,7 @@ def read_plan(
     began, policy = now(), wish.policy
     yield from _first_news(watch, min(wish.until, began + _FIRST_NEWS_S), now)
     give_up = min(wish.until, now() + policy.wait.total_seconds())
-    near, failed = replace(wish, until=give_up), set(wish.without)
+    near, failed = Wish(policy, give_up, wish.patience), set(wish.without)
     while not _of_an_earlier_line(policy, watch.state):
         found = yield from _tries(near, watch, around, failed, now)
         if found is not None:

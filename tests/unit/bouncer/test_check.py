@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tenantry_ops.bouncer.check import check_ini
+from tenantry_ops.bouncer.defects import open_defects, warning_of
 from tenantry_ops.bouncer.ini import parse_ini
 from tenantry_ops.bouncer.versions import Version
 
@@ -86,9 +87,45 @@ def test_what_newer_versions_learnt():
     assert "1.21" in found(prepared, Version(1, 21))[0].problem
 
 
+@pytest.mark.parametrize(
+    ("version", "ignored", "fine"),
+    [
+        (Version(1, 18), "extra_float_digits", True),
+        (Version(1, 20), "extra_float_digits", False),
+        (Version(1, 20), "", True),
+        (Version(1, 26), "extra_float_digits", False),
+        (Version(1, 26, 1), "extra_float_digits", True),
+    ],
+)
+def test_what_is_ignored_at_a_login(version, ignored, fine):
+    """Any name lets a stranger hang the versions in between."""
+    text = GOOD.replace("[databases]", f"ignore_startup_parameters = {ignored}\n[databases]")
+    assert ["CVE-2026-107349" in it.problem for it in found(text, version)] == [True] * (not fine)
+
+
+def test_what_no_file_avoids_is_told():
+    """By the change log: who is open to what, and which version is not."""
+    assert open_defects(Version(1, 26, 1)) == ()
+    assert warning_of(Version(1, 26, 1)) is None
+    assert [it.name for it in open_defects(Version(1, 26))] == ["CVE-2026-107350"]
+    assert "CVE-2026-6664" not in warning_of(NEW)
+    assert "CVE-2026-6664" in warning_of(Version(1, 25, 1))
+    assert warning_of(OLD).endswith("Upgrade to 1.26.1")
+
+
 def test_a_file_without_its_section():
     """PgBouncer refuses it."""
     assert any("is missing" in it.problem for it in found("[databases]\n"))
+
+
+def test_what_1_26_learnt_and_forgot():
+    """Waits of an entry and a user; no more SUSPEND."""
+    known = "query_wait_timeout=9"
+    text = GOOD.replace("[databases]", f"suspend_timeout = 9\n[users]\nu = {known}\n[databases]")
+    text = f"{text}a = host=x {known}\n"
+    assert [it.where for it in found(text, NEW)] == ["[users] u, line 6", "[databases] a, line 8"]
+    newest = [it.where for it in found(text, Version(1, 26, 1))]
+    assert newest == ["[pgbouncer] suspend_timeout, line 4"]
 
 
 def test_no_password_is_told():

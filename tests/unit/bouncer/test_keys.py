@@ -13,7 +13,7 @@ from tenantry_ops.bouncer.versions import Version, parse_version
 from tenantry_schema.errors import InvalidConfig
 
 OLD = Version(1, 18)
-NEW = Version(1, 25, 2)
+NEW = Version(1, 26, 1)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_versions_as_they_are_told(text, version):
     assert parse_version(text) == version
 
 
-@pytest.mark.parametrize("text", ["1.17.0", "1.26.0", "2.0", "0.9", "15.20", "", "new", "1.18x"])
+@pytest.mark.parametrize("text", ["1.17.0", "1.27.0", "2.0", "0.9", "15.20", "", "new", "1.18x"])
 def test_unknown_versions_are_refused(text):
     """Nothing is guessed about keys that were not read."""
     with pytest.raises(InvalidConfig, match="PgBouncer"):
@@ -37,11 +37,14 @@ def test_unknown_versions_are_refused(text):
 
 
 def test_each_version_knows_its_keys():
-    """What was counted in the sources of 1.18 and 1.25, aliases and the file's own path apart."""
+    """As counted in the sources of 1.18 and 1.25, aliases apart, and as 1.26 shows them."""
     assert len(keys_of(OLD)) == 83
-    assert len(keys_of(NEW)) == 97
+    assert len(keys_of(Version(1, 25))) == 97
+    assert len(keys_of(NEW)) == 98
     assert len({it.name for it in KEYS}) == len(KEYS)
     assert "max_prepared_statements" not in keys_of(Version(1, 20))
+    assert "suspend_timeout" in keys_of(Version(1, 25))
+    assert "suspend_timeout" not in keys_of(NEW)
     assert keys_of(NEW)["server_tls_sslmode"].default_of(OLD) == "disable"
     assert keys_of(NEW)["server_tls_sslmode"].default_of(Version(1, 20)) == "prefer"
 

@@ -17,10 +17,10 @@ from tenantry_ops.bouncer.nodes import Facts
 from tenantry_ops.bouncer.render import HBA, INI
 from tenantry_ops.bouncer.settings import parse_settings, read_settings
 from tenantry_ops.bouncer.sizing import size
-from tenantry_ops.bouncer.versions import BEYOND, OLDEST, Version
+from tenantry_ops.bouncer.versions import BEYOND, OLDEST, SURVIVES_OPTIONS, Version
 from tenantry_schema.errors import InvalidConfig
 
-VERSIONS = [Version(1, minor) for minor in range(OLDEST.minor, BEYOND.minor)]
+VERSIONS = [*(Version(1, minor) for minor in range(OLDEST.minor, BEYOND.minor)), SURVIVES_OPTIONS]
 
 
 @st.composite
@@ -109,7 +109,7 @@ def test_entries_lead_to_primaries_and_to_nodes():
     }
     assert list(entries) == ["s1", "s1-a", "s1-b", "s2", "s2-a", "s2-b"]
     assert (entries["s1"]["host"], entries["s2"]["host"]) == ("one", "three")
-    assert "pg_is_in_recovery" in entries["s1"]["connect_query"]
+    assert "transaction_read_only" in entries["s1"]["connect_query"]
     assert "connect_query" not in entries["s1-a"]
     after = rendered(
         Facts(tuple(replace(it, primary=not it.primary) for it in two_shards()), 0)
@@ -125,7 +125,7 @@ def test_prepared_statements_are_kept_from_122_on():
         .get("max_prepared_statements")
         for version in VERSIONS
     }
-    assert kept == {18: None, 19: None, 20: None, 21: "0"} | dict.fromkeys(range(22, 26), "200")
+    assert kept == {18: None, 19: None, 20: None, 21: "0"} | dict.fromkeys(range(22, 27), "200")
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,10 @@ def test_what_a_version_knows_is_what_is_rendered():
         minor = int(version.split(".")[1])
         for name in re.findall(r"`([a-z_\[\]]+)`", known):
             if name in since:
-                assert minor in {since[name], USER_KEYS.get(name), _changed(name)}, (version, name)
+                assert minor in {since[name], USER_KEYS.get(name), *_changed(name)}, (version, name)
     assert f"{OLDEST.major}.{OLDEST.minor} to {BEYOND.major}.{BEYOND.minor - 1}" in PAGE
 
 
 def _changed(name):
-    key = next((it for it in KEYS if it.name == name and it.then is not None), None)
-    return None if key is None else key.then[0]
+    key = next((it for it in KEYS if it.name == name), None)
+    return () if key is None else (key.until, key.then and key.then[0])

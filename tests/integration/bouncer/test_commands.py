@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import psycopg
 import pytest
 from fix_bouncer import connected
 
+from tenantry_ops.bouncer.inspection import inspect
 from tenantry_ops.bouncer.render import HBA, INI, USERLIST
 from tenantry_schema.naming import APP
 
@@ -63,6 +66,36 @@ def test_from_rendering_to_status(own, fleet_at):
     assert any("seconds" in it["problem"] for it in problems)
     assert any(it["where"] == USERLIST for it in problems)
     assert tenantry("apply", *fleet_at).returncode == 2
+    told_of = tenantry("check", *fleet_at, "--set", "version=1.26.0").stderr
+    assert "CVE-2026-107350" in told_of
+
+
+@contextmanager
+def restarted(own, program, files):
+    """Let PgBouncer run with a bound on its open files, and give what check finds."""
+    own.down()
+    bounded = own.directory / "bounded"
+    bounded.write_text(f'#!/bin/sh\nexec prlimit --nofile={files} {program} "$@"\n')
+    bounded.chmod(0o755)
+    child = own.up(program=bounded)
+    with own.pooler.open() as console:
+        version = console.version
+    try:
+        yield inspect(own.directory, version)
+    finally:
+        own.down()
+        child.wait()
+
+
+def test_a_process_that_may_open_too_few_files_is_found(own, program):
+    """With what it needs: given that, there is nothing to find."""
+    with restarted(own, program, 64) as found:
+        ((where, problem, following),) = found
+        assert (where, "may open 64 files" in problem) == (f"process {own.pid}", True)
+    needed = int(re.search(r"LimitNOFILE=([0-9]+)", following)[1])
+    assert f"needs {needed}" in problem
+    with restarted(own, program, needed) as found:
+        assert found == []
 
 
 @pytest.mark.slow

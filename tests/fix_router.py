@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import threading
 import time
+from contextlib import contextmanager
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
 
-from tenantry import Router
+from tenantry import AsyncRouter, Router
 from tenantry_ops.tenants import create
 from tenantry_schema.naming import OPERATOR
 
@@ -16,6 +21,55 @@ from tenantry_schema.naming import OPERATOR
 def router(laid_out):
     with Router(laid_out.catalog_conninfo(), pool_size=8, poll_interval=0.2) as opened:
         yield opened
+
+
+class Awaited:
+    """An async router whose coroutines are called as functions, from any thread but its loop's."""
+
+    def __init__(self, loop, router):
+        self._loop, self._router = loop, router
+
+    def __getattr__(self, name):
+        found = getattr(self._router, name)
+        return partial(self._call, found) if inspect.iscoroutinefunction(found) else found
+
+    def _call(self, function, *arguments, **named):
+        return asyncio.run_coroutine_threadsafe(function(*arguments, **named), self._loop).result()
+
+
+@contextmanager
+def awaited(*arguments, **options):
+    """Open an async router on a loop of its own."""
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        router = Awaited(loop, AsyncRouter(*arguments, **options))
+        try:
+            router.open()
+            try:
+                yield router
+            finally:
+                router.close()
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+
+
+@pytest.fixture(scope="session", params=[Router, awaited], ids=["sync", "async"])
+def opened(request):
+    """What opens a router of either colour, as a context manager."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def door(opened, laid_out, router):
+    """A router of either colour, which stays open."""
+    if opened is Router:
+        yield router
+        return
+    with opened(laid_out.catalog_conninfo(), poll_interval=0.2) as made:
+        yield made
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ _SIZE = 65536
 class Proxy:
     """Forwards TCP connections to a server on the loopback, until it is told otherwise.
 
-    :ivar cut_before: when the client sends this, it is dropped and the client's side is closed; the
-        server's side stays open, as a half-open connection does
+    :ivar cut_before: when the client sends this, once, it is dropped and the client's side closed;
+        the server's side stays open, as a half-open connection does
     :ivar cut_after: when the client sends this, it is passed on and no answer comes back
     :ivar pause: seconds that each piece of what the client sends takes on its way
     :ivar pause_back: seconds that each piece of an answer takes
@@ -59,6 +59,7 @@ class Proxy:
         with suppress(OSError):  # either side may be gone, which ends the other
             while data := client.recv(_SIZE):
                 if self.cut_before is not None and self.cut_before in data:
+                    self.cut_before = None
                     deaf.set()
                     client.shutdown(socket.SHUT_RDWR)
                     return

@@ -90,7 +90,7 @@ def until(conn, query):
     raise AssertionError(f"never true: {query}")
 
 
-def test_a_cancelled_synchronous_wait_is_no_acknowledgement(hanging, router, tenant):
+def test_a_cancelled_synchronous_wait_is_no_acknowledgement(hanging, router, door, tenant):
     """Postgres returns from COMMIT with a warning: the caller gets an error."""
     agent = mint_agent_id(tenant)
     errors = []
@@ -116,20 +116,20 @@ def test_a_cancelled_synchronous_wait_is_no_acknowledgement(hanging, router, ten
         assert conn.execute("SELECT name FROM agents").fetchone() == ("a",)
     # While no standby confirms, not even the answer can be made durable: still unknown.
     with pytest.raises(OutcomeUnknown):
-        router.outcome(error, deadline=0.5)
+        door.outcome(error, deadline=0.5)
     forget_nobody(hanging)
-    assert router.outcome(error) is Outcome.COMMITTED
+    assert door.outcome(error) is Outcome.COMMITTED
 
 
 @pytest.mark.parametrize("operation", [None, "once"])
-def test_the_outcome_of_a_commit_that_is_still_waiting(hanging, router, tenant, operation):
+def test_the_outcome_of_a_commit_that_is_still_waiting(hanging, router, door, tenant, operation):
     """It is waited for, neither guessed nor ended: it becomes committed with the standby."""
     agent = mint_agent_id(tenant)
     with pytest.raises(OutcomeUnknown) as unknown:
         with router.connection(tenant=tenant, deadline=0.5, operation=operation) as conn:
             conn.execute(AGENT, (tenant, agent, "a"))
     found = []
-    asking = threading.Thread(target=lambda: found.append(router.outcome(unknown.value)))
+    asking = threading.Thread(target=lambda: found.append(door.outcome(unknown.value)))
     asking.start()
     until(hanging, ASKING)
     assert not found
@@ -141,35 +141,58 @@ def test_the_outcome_of_a_commit_that_is_still_waiting(hanging, router, tenant, 
 
 
 @pytest.fixture
-def through_a_network(laid_out, router, tenant):
-    """A router that reaches the tenant's shard through a network, and the network."""
+def through_a_network(laid_out, router, opened, tenant):
+    """A router of either colour that reaches the tenant's shard through a network, and that."""
     shard = router.map.shards[router.where(tenant=tenant).shard]
     server = next(it for it in laid_out.shards if it.name == shard.name).primary
-    with proxied(server.port) as network, Router(laid_out.catalog_conninfo()) as routed:
+    with proxied(server.port) as network, opened(laid_out.catalog_conninfo()) as routed:
         node = replace(shard.nodes[0], host="127.0.0.1", port=network.port)
         routed.map.shards[shard.id] = replace(shard, nodes=(node,))
         yield routed, network
 
 
+def count(router, tenant):
+    with router.connection(tenant=tenant) as conn:
+        return conn.execute("SELECT count(*) FROM agents").fetchone()[0]
+
+
 @pytest.mark.direct
-@pytest.mark.parametrize("operation", [None, "cut"])
-def test_the_outcome_of_a_commit_that_never_arrived(through_a_network, router, tenant, operation):
-    """The connection was cut before COMMIT, the server's session hangs on: it is ended, by key."""
+def test_the_outcome_of_a_commit_that_never_arrived(through_a_network, router, door, tenant):
+    """The connection was cut before COMMIT: what its session held is rolled back."""
     routed, network = through_a_network
+
+    def work():
+        yield Query(AGENT, (tenant, mint_agent_id(tenant), "a"))
+        network.cut_before = b"COMMIT"
+
     with pytest.raises(OutcomeUnknown) as unknown:
-        with routed.connection(tenant=tenant, operation=operation) as conn:
-            conn.execute(AGENT, (tenant, mint_agent_id(tenant), "a"))
-            network.cut_before = b"COMMIT"
+        routed.run(work, tenant=tenant)
     # The question for the transaction's id may have come through before the cut.
-    known = operation is not None or unknown.value.xid is not None
-    expected = Outcome.ROLLED_BACK if known else Outcome.UNKNOWN
-    assert router.outcome(unknown.value) is expected
-    with router.connection(tenant=tenant, operation=operation) as conn:
-        assert conn.execute("SELECT count(*) FROM agents").fetchone() == (0,)
+    expected = Outcome.ROLLED_BACK if unknown.value.xid is not None else Outcome.UNKNOWN
+    assert door.outcome(unknown.value) is expected
+    assert count(router, tenant) == 0
 
 
 @pytest.mark.direct
-def test_the_outcome_of_a_commit_whose_answer_was_lost(through_a_network, router, tenant):
+def test_a_commit_that_never_arrived_is_run_again(through_a_network, router, tenant):
+    """By its key: the server's session hangs on, and is ended before the next attempt."""
+    routed, network = through_a_network
+    tries = []
+
+    def work():
+        tries.append(1)
+        yield Query(AGENT, (tenant, mint_agent_id(tenant), "a"))
+        if len(tries) == 1:
+            network.cut_before = b"COMMIT"
+
+    routed.run(work, tenant=tenant, operation="cut")
+    assert (len(tries), count(router, tenant)) == (2, 1)
+    with pytest.raises(AlreadyDone):
+        routed.run(work, tenant=tenant, operation="cut")
+
+
+@pytest.mark.direct
+def test_the_outcome_of_a_commit_whose_answer_was_lost(through_a_network, router, door, tenant):
     """It happened: ``run`` finds that out by itself, and repeats nothing."""
     routed, network = through_a_network
     tries = []
@@ -183,15 +206,14 @@ def test_the_outcome_of_a_commit_whose_answer_was_lost(through_a_network, router
     with pytest.raises(OutcomeUnknown) as unknown:
         routed.run(work, tenant=tenant, operation="answered", deadline=5)
     network.cut_after = None
-    assert router.outcome(unknown.value) is Outcome.COMMITTED
+    assert door.outcome(unknown.value) is Outcome.COMMITTED
     assert len(tries) == 1
     with pytest.raises(AlreadyDone):
         routed.run(work, tenant=tenant, operation="answered")
-    with router.connection(tenant=tenant) as conn:
-        assert conn.execute("SELECT count(*) FROM agents").fetchone() == (1,)
+    assert count(router, tenant) == 1
 
 
-def test_an_operation_is_done_once(router, tenant):
+def test_an_operation_is_done_once(router, door, tenant):
     """Its key is committed with it; again it is refused, and a rollback leaves no trace."""
 
     def work():
@@ -200,13 +222,12 @@ def test_an_operation_is_done_once(router, tenant):
     with pytest.raises(ZeroDivisionError), router.connection(tenant=tenant, operation="x") as conn:
         conn.execute(AGENT, (tenant, mint_agent_id(tenant), "lost"))
         raise ZeroDivisionError
-    router.run(work, tenant=tenant, operation="x")
+    door.run(work, tenant=tenant, operation="x")
     with pytest.raises(AlreadyDone, match="'x'"):
-        router.run(work, tenant=tenant, operation="x")
+        door.run(work, tenant=tenant, operation="x")
     with pytest.raises(AlreadyDone), router.session(tenant=tenant, operation="x") as session:
         session.execute(text("SELECT 1"))
-    with router.connection(tenant=tenant) as conn:
-        assert conn.execute("SELECT count(*) FROM agents").fetchone() == (1,)
+    assert count(router, tenant) == 1
 
 
 @pytest.mark.parametrize("operation", ["", "x" * 201, "a\0b", 5])

@@ -211,6 +211,25 @@ def until_older(router, tenant, shard, seconds):
     raise AssertionError(known)
 
 
+def test_what_no_replica_can_promise_is_refused(laid_out, router, door, tenant):
+    """At once or after the wait that was declared, by token and by age."""
+    add_agent(router, tenant)
+    short = {"otherwise": "wait", "wait": timedelta(milliseconds=200)}
+    with no_replay(laid_out, shard_of(laid_out, router, tenant)):
+        token = add_agent(router, tenant)
+        for read in (
+            AtLeast(token, otherwise="error"),
+            AtLeast(token, **short),
+            Stale(seconds=1e-6, otherwise="error"),
+        ):
+            with pytest.raises(TooStale):
+                door.run(lambda: count(tenant), tenant=tenant, read=read)
+        receipt = Receipt()
+        read = AtLeast(token)
+        assert door.run(lambda: count(tenant), tenant=tenant, read=read, receipt=receipt) == 2
+    assert (receipt.role, receipt.fallback) == ("primary", True)
+
+
 def test_waiting_ends_when_the_replica_has_caught_up(laid_out, router, tenant):
     """The caller is woken by the sampler's news."""
     shard = shard_of(laid_out, router, tenant)
@@ -305,7 +324,7 @@ def test_a_declared_read_cannot_write(router, tenant, statement, where):
     assert refused.value.sqlstate in expected
 
 
-def test_a_read_that_met_a_recovery_conflict_is_read_again(laid_out, router, tenant):
+def test_a_read_that_met_a_recovery_conflict_is_read_again(laid_out, router, door, tenant):
     """The replica ends it because replay needs the lock; the primary gives the answer."""
     shard = shard_of(laid_out, router, tenant)
     token = add_agent(router, tenant)
@@ -328,14 +347,51 @@ def test_a_read_that_met_a_recovery_conflict_is_read_again(laid_out, router, ten
         conn.execute("SELECT pg_reload_conf()")
         try:
             receipt = Receipt()
-            until_replayed(router, tenant, token)
-            assert router.run(work, tenant=tenant, read=AtLeast(token), receipt=receipt) == 1
+            until_replayed(door, tenant, token)
+            assert door.run(work, tenant=tenant, read=AtLeast(token), receipt=receipt) == 1
         finally:
             conn.execute("ALTER SYSTEM RESET max_standby_streaming_delay")
             conn.execute("SELECT pg_reload_conf()")
     assert len(tries) == 2
     assert (receipt.role, receipt.fallback) == ("primary", True)
-    assert router.stats()["reads"]["at_least"]["interrupted"] >= 1
+    assert door.stats()["reads"]["at_least"]["interrupted"] >= 1
+
+
+CANCEL = """
+SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'
+"""
+
+
+def test_a_read_that_was_cancelled_on_the_replica_is_read_again(laid_out, router, door, tenant):
+    """A superuser there sends what replay sends as well (57014); the primary gives the answer."""
+    shard = shard_of(laid_out, router, tenant)
+    until_replayed(door, tenant, add_agent(router, tenant))
+    tries = []
+
+    def cancel(pid):
+        while superuser.execute(CANCEL, (pid,)).fetchone() is None:
+            superuser.execute("SELECT pg_sleep(0.01)")
+
+    def work():
+        ((pid,),) = yield Query("SELECT pg_backend_pid()")
+        tries.append(pid)
+        if len(tries) == 1:
+            cancelling = pool.submit(cancel, pid)
+            try:
+                yield Query("SELECT pg_sleep(20)")
+            finally:
+                cancelling.result()
+        return (yield from count(tenant))
+
+    replica = laid_out.superuser_conninfo(shard.replicas[0], SHARD_DATABASE)
+    before = door.stats()["reads"]["stale"].get("interrupted", 0)
+    with psycopg.connect(replica, autocommit=True) as superuser, ThreadPoolExecutor() as pool:
+        receipt = Receipt()
+        read = Stale(seconds=60)
+        assert door.run(work, tenant=tenant, read=read, receipt=receipt) == 1
+    assert len(tries) == 2
+    assert (receipt.role, receipt.fallback) == ("primary", True)
+    assert door.stats()["reads"]["stale"]["interrupted"] == before + 1
 
 
 def backend_of(conn):
@@ -364,11 +420,10 @@ def test_a_read_whose_commit_is_not_answered_has_no_unknown_outcome(laid_out, ro
 def until_replayed(router, tenant, token):
     """Wait until a replica shows what the token stands for."""
     wait = AtLeast(token, otherwise="wait", wait=timedelta(seconds=20))
-    with router.session(tenant=tenant, read=wait):
-        pass
+    router.run(lambda: count(tenant), tenant=tenant, read=wait)
 
 
-def test_tokens_that_are_no_good(router, tenant):
+def test_tokens_that_are_no_good(router, door, tenant):
     """Another fleet's, another shard's number, and a place that was never written."""
     token = add_agent(router, tenant)
     for wrong, why in (
@@ -377,26 +432,26 @@ def test_tokens_that_are_no_good(router, tenant):
         (replace(token, lsn=token.lsn + 2**40), "has not reached"),
     ):
         with pytest.raises(InvalidToken, match=why):
-            router.run(lambda: count(tenant), tenant=tenant, read=AtLeast(wrong))
+            door.run(lambda: count(tenant), tenant=tenant, read=AtLeast(wrong))
 
 
-def test_a_token_of_the_shard_that_the_tenant_has_left(router, tenant):
+def test_a_token_of_the_shard_that_the_tenant_has_left(router, door, tenant):
     """It means the primary, once that shard's history confirms that it stands for something."""
     token = add_agent(router, tenant)
     other = next(it for it in router.map.shards.values() if it.id != token.shard)
-    watch = router._sampler.watch(other)
+    watch = door._sampler.watch(other)
     while not watch.state.settled:
         wait_for_news(watch, 1.0)
     receipt = Receipt()
     moved = AtLeast(Token(other.id, watch.state.system, 1, 2**60), otherwise="error")
-    assert router.run(lambda: count(tenant), tenant=tenant, read=moved, receipt=receipt) == 1
+    assert door.run(lambda: count(tenant), tenant=tenant, read=moved, receipt=receipt) == 1
     assert (receipt.role, receipt.fallback) == ("primary", True)
     for wrong, error in (
         (replace(moved.token, system=token.system), InvalidToken),
         (replace(moved.token, timeline=9), TokenLost),
     ):
         with pytest.raises(error):
-            router.run(lambda: count(tenant), tenant=tenant, read=AtLeast(wrong))
+            door.run(lambda: count(tenant), tenant=tenant, read=AtLeast(wrong))
 
 
 def test_what_belongs_to_writes_is_refused_for_reads(router, tenant):
@@ -443,6 +498,7 @@ def test_nodes_of_another_shard_have_no_say(laid_out, router):
     assert (state.primary, state.system) == (None, None)
 
 
+@pytest.mark.direct
 def test_nothing_is_written_on_another_shards_primary(laid_out, router, tenant):
     """Not even by a router whose catalog names nobody else."""
     mine = router.map.shards[router.where(tenant=tenant).shard]

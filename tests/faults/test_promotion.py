@@ -105,15 +105,17 @@ def cut_off(stage):
         yield
 
 
-def unknown(stage, **options):
+def unknown(stage, operation=None):
     """Return the error of a COMMIT that happened but came with a warning."""
     with stage.superuser(stage.old) as conn:
         conn.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
         conn.execute("SELECT pg_reload_conf()")
         try:
             with pytest.raises(OutcomeUnknown) as caught:
-                for _ in range(50):
-                    stage.write(deadline=1.0, **options)
+                # Until the setting is in force commits succeed, each operation's once.
+                for number in range(50):
+                    key = operation and f"{operation} {number}"
+                    stage.write(deadline=1.0, operation=key)
         finally:
             conn.execute("ALTER SYSTEM RESET synchronous_standby_names")
             conn.execute("SELECT pg_reload_conf()")
@@ -147,7 +149,7 @@ def test_what_an_asynchronous_failover_lost_is_never_called_there(stage):
     assert status == ("committed",)
     assert stage.router.outcome(by_id) is Outcome.UNKNOWN
     assert stage.router.outcome(by_key) is Outcome.ROLLED_BACK
-    stage.write(operation="lost, too")
+    stage.write(operation=by_key.operation)
     assert stage.count() == 2
 
 

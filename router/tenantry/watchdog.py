@@ -15,15 +15,13 @@ import threading
 import time
 from typing import Protocol
 
+import psycopg
+
 _TICK_S = 0.05
 
 
 class Shuttable(Protocol):
     """What can be shut: anything with a socket."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether it is closed already."""
 
     def fileno(self) -> int:
         """Return the socket's descriptor."""
@@ -114,9 +112,12 @@ def shut(conn: Shuttable) -> None:
     The owner sees the end of the stream and closes; closing here could hand the descriptor's number
     to somebody else while the owner still polls it.
     """
-    if conn.closed:
+    try:
+        descriptor = os.dup(conn.fileno())
+    except (OSError, psycopg.OperationalError):
+        # Its owner was quicker, and has closed it.
         return
-    with socket.socket(fileno=os.dup(conn.fileno())) as handle:
+    with socket.socket(fileno=descriptor) as handle:
         try:
             handle.shutdown(socket.SHUT_RDWR)
         except OSError as error:

@@ -204,6 +204,7 @@ def at(router, tenant):
     return router.map.shards[router.where(tenant=tenant).shard].name == "shard-1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", ["sync", "async"])
 async def test_a_silent_session_of_a_deposed_primary(laid_out, tenant, pooler, freeze, door):
     """Before a call is served, a session is asked where it leads by now: not for ever."""

@@ -211,6 +211,7 @@ def test_a_demo_that_is_kept_can_be_used(demo, place, tmp_path):
     assert processes(place) == {}
 
 
+@pytest.mark.slow
 def test_a_folder_in_use_is_left_alone(demo, place):
     """Somebody's files are neither used nor removed, and no server is started."""
     place.mkdir()

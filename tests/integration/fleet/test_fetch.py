@@ -71,6 +71,7 @@ def test_two_at_once_fetch_once(shelf, tmp_path):
     assert len({out.splitlines()[-1] for out, _ in said}) == 1
 
 
+@pytest.mark.slow
 def test_killed_half_way_leaves_nothing_that_is_found(no_wheel, silent_index, monkeypatch, request):
     """The installer ends with its caller; the next one removes the rest, and fetches."""
     elsewhere = no_wheel / "temporary"

@@ -82,7 +82,8 @@ def check(plan):
     assert examine(gather_facts(plan.catalog)) == []
 
 
-@pytest.mark.parametrize("buckets", [1, 7, pytest.param(32, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("buckets", [1, 7, 32])
 def test_any_number_of_buckets(blank, buckets):
     """Also one, and one that is no power of two; the SQL function agrees with the map."""
     plan = blank.plan(buckets)

@@ -107,6 +107,7 @@ def test_a_migration_killed_after_every_statement(service, revision):
     assert schema_diff(service.catalog) == []
 
 
+@pytest.mark.slow
 def test_a_lock_that_is_held_is_tried_again(service, revision):
     """Nobody queues behind the migration for long, and it gets through when the lock is free."""
     with psycopg.connect(service.shard) as holder:
@@ -121,6 +122,7 @@ def test_a_lock_that_is_held_is_tried_again(service, revision):
     assert schema_diff(service.catalog) == []
 
 
+@pytest.mark.slow
 def test_an_index_that_was_left_invalid_is_built_again(service, revision):
     """As a build that was killed leaves it."""
     with (

@@ -88,6 +88,7 @@ def test_the_primary_dies_and_comes_back(folder, pytestconfig):
     assert proof.done == proof.tasks == len(graph)
 
 
+@pytest.mark.slow
 @pytest.mark.direct
 def test_a_bucket_is_taken_away_while_tasks_are_claimed(blank):
     """Moved by hand, twice, under workers: claims go on at the new home, by the same fences."""
@@ -152,6 +153,7 @@ def move(catalog, number):
         drive(conn, place_bucket(number, target.id, version=version))
 
 
+@pytest.mark.slow
 def test_frozen_workers_and_claims_at_random(router, tenant):
     """Eight threads claim, dawdle past their leases, finish late or never: judged by history."""
     graph, edges = chains(15, 5)

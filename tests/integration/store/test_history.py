@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 
+import pytest
 from judge import wait_until_at_most
 from linear import Call, unexplained
 
@@ -57,6 +58,7 @@ class Worker:
             self.calls.append(Call(claim.id, what, self.name, claim.fence, held, *when))
 
 
+@pytest.mark.slow
 def test_claims_are_linearizable(router, tenant):
     """Eight workers at random on forty tasks, until all are done."""
     retry = tasks.Retry(crashes=10_000)

@@ -42,6 +42,7 @@ def worker(fleet, tenant, *, colour="sync", seconds=0.3, **options):
             child.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_sigterm_drains(laid_out, router, tenant, colour):
     """What ends in time is done, the rest is ready again with all its attempts, none is claimed."""

@@ -103,6 +103,7 @@ def test_a_bool_is_no_tenant_although_it_equals_one():
         held.of_tenant(True)
 
 
+@pytest.mark.slow
 def test_a_large_map_stays_small():
     """65,536 buckets and a million pins stay under 200 MB."""
     buckets = ranges(65_536)

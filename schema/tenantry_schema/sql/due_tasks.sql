@@ -50,7 +50,10 @@ FROM (
             FROM {tasks} AS task
             WHERE task.tenant_id = ready.tenant_id AND task.queue = ready.queue
                 AND task.state = 'ready' AND task.priority = level.priority
-                AND task.run_after <= clock_timestamp()
+                AND task.run_after <= statement_timestamp()
+            -- Without an order Postgres may look for one of many through the whole table, and finds
+            -- none of a priority that nobody used.
+            ORDER BY task.run_after
             LIMIT 1
         ) AS found
     )
@@ -61,7 +64,7 @@ FROM (
         SELECT
         FROM {tasks} AS task
         WHERE task.tenant_id = running.tenant_id AND task.queue = running.queue
-            AND task.state = 'running' AND task.lease_until < clock_timestamp()
+            AND task.state = 'running' AND task.lease_until < statement_timestamp()
     )
 ) AS due
 WHERE due.queue = ANY (%(queues)s)

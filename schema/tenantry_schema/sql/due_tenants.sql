@@ -25,6 +25,6 @@ FROM (
         SELECT
         FROM {schedules} AS schedule
         WHERE schedule.tenant_id = planned.tenant_id AND schedule.paused_at IS NULL
-            AND schedule.next_fire <= clock_timestamp()
+            AND schedule.next_fire <= statement_timestamp()
     )
 ) AS due

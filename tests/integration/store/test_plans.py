@@ -245,15 +245,29 @@ def test_history_looks_into_the_partitions_of_its_range_only(full, router, tenan
             assert all(name.startswith(f"{table}_p") for name in touched)
 
 
-def test_a_sweep_goes_from_tenant_to_tenant(full):
-    """Through the partial indexes, however many finished tasks there are."""
-    conninfo, schema = full
+def swept(conninfo, schema):
+    """Return how a sweep of one bucket went."""
     (query,) = due([schema], ["default"])
     with psycopg.connect(conninfo, autocommit=True) as conn:
         conn.execute(sweep_prelude())
         text = sql.SQL("EXPLAIN (ANALYZE, BUFFERS, VERBOSE, FORMAT JSON) ") + query.text
         plan = conn.execute(text, query.params).fetchone()[0][0]["Plan"]
         conn.rollback()
+    return plan
+
+
+def test_a_sweep_passes_a_long_queue_by(long_queue, router, tenant):
+    """However many tasks are ready, it asks for one of each priority, through the index."""
+    plan = swept(long_queue, router.where(tenant=tenant).schema)
+    scans = [it for it in nodes(plan) if it.get("Relation Name") == "tasks"]
+    assert scans
+    assert not [it for it in scans if it["Node Type"] == "Seq Scan"]
+
+
+def test_a_sweep_goes_from_tenant_to_tenant(full):
+    """Through the partial indexes, however many finished tasks there are."""
+    conninfo, schema = full
+    plan = swept(conninfo, schema)
     indexes = {node["Index Name"] for node in nodes(plan) if "Index Name" in node}
     assert {"tasks_ready_idx", "tasks_lease_idx", "schedules_due_idx"} <= indexes
     assert {node["Schema"] for node in nodes(plan) if "Relation Name" in node} == {schema}

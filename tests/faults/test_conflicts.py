@@ -66,7 +66,10 @@ def cancel(fleet):
         }
 
         def wait_and_cancel(port, pid):
-            while conns[port].execute(CANCEL, (pid,)).fetchone() is None:
+            # Not for ever: what went to the primary is not to be seen on a replica.
+            for _ in range(1000):
+                if conns[port].execute(CANCEL, (pid,)).fetchone() is not None:
+                    return
                 conns[port].execute("SELECT pg_sleep(0.01)")
 
         yield lambda port, pid: pool.submit(wait_and_cancel, port, pid)

@@ -8,7 +8,9 @@ import psycopg
 import pytest
 from fix_fleet import server_folder
 from fix_partitions import EVENTS, Alone
+from typer.testing import CliRunner
 
+from tenantry_ops.cli.partitions import app
 from tenantry_ops.fleet import Fleet
 from tenantry_partitions.budget import Budget
 
@@ -88,6 +90,11 @@ def newest(pytestconfig):
 def partman5(newest):
     """An empty `public.events`, and pg_partman 5 without any set."""
     return emptied(WithPartman5(newest, Budget(total=3)))
+
+
+def call(partman, *arguments, group=app):
+    """Call a command on a database."""
+    return CliRunner().invoke(group, [*arguments, "--dsn", partman.conninfo])
 
 
 def emptied(found):

@@ -190,12 +190,12 @@ def measure(*, buckets: int, rounds: int, calls: int) -> list[dict[str, Any]]:
     return results
 
 
-def growth(*, rounds: int, calls: int) -> list[dict[str, Any]]:
-    """Compare a routed read among 16 buckets with one among 1,024, on two servers in one run."""
-    with stage(buckets=16, pool=1) as few, stage(buckets=1024, pool=1) as many:
+def growth(buckets: int, *, rounds: int, calls: int) -> list[dict[str, Any]]:
+    """Compare a routed read among 16 buckets with one among many, on two servers in one run."""
+    with stage(buckets=16, pool=1) as few, stage(buckets=buckets, pool=1) as many:
         ways = [
             routed_way(few.router, few.rows, "routed, 16 buckets"),
-            routed_way(many.router, many.rows, "routed, 1,024 buckets"),
+            routed_way(many.router, many.rows, f"routed, {buckets:,} buckets"),
         ]
         found = compare(ways, threads=1, rounds=rounds, calls=calls)
     return [{"kind": "growth", "buckets": "", **row} for row in found]
@@ -206,11 +206,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--calls", type=int, default=400)
-    parser.add_argument("--growth", action="store_true", help="only 16 against 1,024 buckets")
+    parser.add_argument(
+        "--growth", type=int, nargs="?", const=1024, help="only 16 buckets against so many"
+    )
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     sizes = {"rounds": given.rounds, "calls": given.calls}
-    rows = growth(**sizes) if given.growth else measure(buckets=16, **sizes)
+    rows = growth(given.growth, **sizes) if given.growth else measure(buckets=16, **sizes)
     print_table("routed reads", rows, as_json=given.json)
 
 

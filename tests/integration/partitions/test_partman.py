@@ -8,7 +8,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 from fix_partitions import daily
-from typer.testing import CliRunner
+from fix_partman import call
 
 from tenantry_ops.cli.partitions import app
 from tenantry_ops.cli.partitions.partman import app as partman_app
@@ -17,10 +17,6 @@ from tenantry_partitions.policies import read_policies, set_policy
 from tenantry_partitions.policy import AtEnd
 from tenantry_partitions.session import maintenance, prepare
 from tenantry_schema.errors import InvalidConfig, NotFound, OperationInProgress
-
-
-def call(partman, *arguments, group=app):
-    return CliRunner().invoke(group, [*arguments, "--dsn", partman.conninfo])
 
 
 def adopted(partman):
@@ -126,9 +122,11 @@ def test_we_and_pg_partman_exclude_each_other(partman):
         pass
 
 
-def test_adopting_by_the_command(partman):
+@pytest.mark.parametrize("version", ["partman", "partman5"])
+def test_adopting_by_the_command(request, version):
     """The policy is kept, pg_partman's own maintenance lets the set alone, and the rest goes on."""
-    partman.create_parent("daily", p_premake=2)
+    partman = request.getfixturevalue(version)
+    partman.create_parent("1 day", p_premake=2)
     partman.configure("retention = '30 days', retention_keep_table = false")
     taken = call(partman, "adopt", "public.events", "--json")
     assert taken.exit_code == 0, taken.exception

@@ -7,18 +7,12 @@ import json
 import psycopg
 import pytest
 from fix_partitions import daily
-from typer.testing import CliRunner
+from fix_partman import call
 
-from tenantry_ops.cli.partitions import app
 from tenantry_ops.cli.partitions.partman import app as partman_app
 from tenantry_partitions.partman import adopted_policy, diagnose, find_extension, read_sets
-from tenantry_partitions.policies import read_policies, set_policy
-from tenantry_partitions.policy import AtEnd
+from tenantry_partitions.policies import set_policy
 from tenantry_partitions.session import prepare
-
-
-def call(partman, *arguments, group=app):
-    return CliRunner().invoke(group, [*arguments, "--dsn", partman.conninfo])
 
 
 @pytest.mark.parametrize(
@@ -80,20 +74,6 @@ def test_pg_partman_goes_on_with_ours(partman5, interval, kept):
     with psycopg.connect(partman5.conninfo, autocommit=True) as conn:
         prepare(conn, partman5.budget)
         assert {it.kind for _, it in diagnose(conn) if it.wrong} <= {"no-index"}
-
-
-def test_adopting_by_the_command(partman5):
-    """The policy is kept, pg_partman's own maintenance lets the set alone, and the rest goes on."""
-    partman5.create_parent("1 day", p_premake=2)
-    partman5.configure("retention = '30 days', retention_keep_table = false")
-    taken = call(partman5, "adopt", "public.events", "--json")
-    assert taken.exit_code == 0, taken.exception
-    assert partman5.config("automatic_maintenance") == "off"
-    with psycopg.connect(partman5.conninfo) as conn:
-        policy = read_policies(conn)["public.events"]
-    assert (policy.at_end, str(policy.retention)) == (AtEnd.DROP, "30 days")
-    assert call(partman5, "rollover").exit_code == 0
-    assert partman5.plan(policy).steps == ()
 
 
 def test_we_and_pg_partman_exclude_each_other(partman5):

@@ -174,8 +174,11 @@ def _told(catalog: str, name: str, seconds: float) -> dict[str, Any]:
 
 def _say(process: subprocess.Popen[str], line: str) -> None:
     assert process.stdin is not None
-    process.stdin.write(line + "\n")
-    process.stdin.flush()
+    try:
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
+    except BrokenPipeError as error:
+        raise TenantryError("a process of the demo ended before it was told what to do") from error
 
 
 def _process() -> subprocess.Popen[str]:

@@ -76,11 +76,14 @@ def run_demo(options: DemoOptions, step: Step) -> dict[str, Any]:
     with Interrupts() as interrupts:
         checked = interrupts.between(step)
         with passing_fleet(options.directory, interrupts, checked, keep=options.keep) as fleet:
-            summary = {
-                "postgres": fleet.state.version,
-                "directory": str(fleet.directory),
-                **_on_fleet(fleet, options, graph, checked),
-            }
+            try:
+                done = _on_fleet(fleet, options, graph, checked)
+            except Exception:
+                # Ctrl-C also reaches a process that is just being made: then that is the reason.
+                interrupts.check()
+                raise
+            place = {"postgres": fleet.state.version, "directory": str(fleet.directory)}
+            summary = {**place, **done}
     summary["graph"]["circular"] = len(whole.edges) - len(graph.edges)
     summary["seconds"] = round(time.monotonic() - started, 1)
     return summary

@@ -75,12 +75,20 @@ def complete(_child, place):
     return state if state is not None and state.complete else None
 
 
+def hands(child):
+    """Return the processes of the demo that are there now."""
+    children = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+    lines = {int(it): Path(f"/proc/{it}/cmdline") for it in children}
+    return [
+        pid
+        for pid, line in lines.items()
+        if line.exists() and b"tenantry_ops.demo.process" in line.read_bytes()
+    ]
+
+
 def hired(child, place):
     """Two processes are there, and are not at work yet: the actor before them was alone."""
-    children = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
-    lines = [Path(f"/proc/{it}/cmdline") for it in children]
-    at = [it for it in lines if it.exists() and b"tenantry_ops.demo.process" in it.read_bytes()]
-    return read_state(place) if len(at) > 1 else None
+    return read_state(place) if len(hands(child)) > 1 else None
 
 
 def at_work(child, place):
@@ -94,6 +102,17 @@ def at_work(child, place):
             if conn.execute(query).fetchone() is not None:
                 return fleet
     return None
+
+
+@pytest.mark.slow
+def test_a_process_that_the_signal_killed_ends_nothing_otherwise(demo, place, chain):
+    """Ctrl-C reaches one that is just being made, and still is in the demo's group."""
+    with demo("--dir", place, "--graph", chain, "--tenants", 2) as child:
+        until(child, lambda: hired(child, place))
+        os.kill(child.pid, signal.SIGINT)
+        os.kill(hands(child)[-1], signal.SIGKILL)
+        _, said = child.communicate(timeout=60)
+    assert (child.returncode, said.strip()) == (130, "stopped; nothing is left behind")
 
 
 @pytest.mark.slow

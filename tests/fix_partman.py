@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from tenantry_ops.cli.partitions import app
 from tenantry_ops.fleet import Fleet
 from tenantry_partitions.budget import Budget
+from tenantry_partitions.partman import adopted_policy, diagnose, find_extension, read_sets
+from tenantry_partitions.session import prepare
 
 PG_BIN = "/usr/lib/postgresql/15/bin"
 
@@ -95,6 +97,19 @@ def partman5(newest):
 def call(partman, *arguments, group=app):
     """Call a command on a database."""
     return CliRunner().invoke(group, [*arguments, "--dsn", partman.conninfo])
+
+
+def adopted(partman):
+    with psycopg.connect(partman.conninfo, autocommit=True) as conn:
+        prepare(conn, partman.budget)
+        (given,) = read_sets(conn, find_extension(conn))
+        return adopted_policy(conn, given)
+
+
+def diagnosed(partman):
+    with psycopg.connect(partman.conninfo, autocommit=True) as conn:
+        prepare(conn, partman.budget)
+        return {it.kind: it for _, it in diagnose(conn)}
 
 
 def emptied(found):

@@ -16,6 +16,7 @@ from psycopg import errors as pg
 
 from tenantry.conninfo import catalog_conninfo, shown
 from tenantry.errors import CatalogUnavailable
+from tenantry.sqlstates import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,11 +100,6 @@ class CatalogLink:
             ) from error
         finally:
             self._watchdog.disarm(alarm)
-
-
-def first_line(error: BaseException) -> str:
-    """Return what an error says first."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _in_time(connecting: PQGenConn[Any], until: float) -> PQGenConn[Any]:

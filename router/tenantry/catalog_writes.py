@@ -13,6 +13,7 @@ from tenantry.errors import (
     AlreadyExists,
     AmbiguousPin,
     MapChanged,
+    TenantryError,
     UnknownBucket,
     UnknownNode,
     UnknownShard,
@@ -137,10 +138,8 @@ def place_bucket(number: int, shard: int, *, version: int) -> Work[int]:
     :raises MapChanged: when the map has another version by now
     :raises UnknownBucket: when no such bucket is served
     """
-    changed = yield from bump(version)
-    if not (yield Query(_PLACE, (shard, number))):
-        raise UnknownBucket(f"no bucket {number} is served: nothing was changed")
-    return changed
+    unknown = UnknownBucket(f"no bucket {number} is served: nothing was changed")
+    return _change(Query(_PLACE, (shard, number)), unknown, version)
 
 
 def zone_node(node: str, zone: str | None, *, version: int) -> Work[int]:
@@ -150,10 +149,8 @@ def zone_node(node: str, zone: str | None, *, version: int) -> Work[int]:
     :raises MapChanged: when the map has another version by now
     :raises UnknownNode: when the catalog has no such node
     """
-    changed = yield from bump(version)
-    if not (yield Query(_ZONE, (zone, node))):
-        raise UnknownNode(f"the catalog has no node {node!r:.80}: nothing was changed")
-    return changed
+    unknown = UnknownNode(f"the catalog has no node {node!r:.80}: nothing was changed")
+    return _change(Query(_ZONE, (zone, node)), unknown, version)
 
 
 def pin_tenant(key: TenantKey, shard: int, *, version: int) -> Work[tuple[int, int]]:
@@ -190,10 +187,8 @@ def declare_durability(shard: str, level: str, *, version: int) -> Work[int]:
     :raises MapChanged: when the map has another version by now
     :raises UnknownShard: when the catalog has no such shard
     """
-    changed = yield from bump(version)
-    if not (yield Query(_DURABILITY, (level, shard))):
-        raise UnknownShard(f"the catalog has no shard {shard!r:.80}: nothing was changed")
-    return changed
+    unknown = UnknownShard(f"the catalog has no shard {shard!r:.80}: nothing was changed")
+    return _change(Query(_DURABILITY, (level, shard)), unknown, version)
 
 
 def register_tenant(key: TenantKey, name: str) -> Work[None]:
@@ -231,6 +226,14 @@ def register_agent(agent: str, key: TenantKey) -> Work[None]:
         raise UnknownTenant(f"no tenant {text} is registered: create it before its agents")
     if not (yield Query(_AGENT, (agent, text))):
         raise AlreadyExists(f"agent {agent!r:.60} belongs to another tenant, which never changes")
+
+
+def _change(query: Query, unknown: TenantryError, version: int) -> Work[int]:
+    """Change one row under the map's next version, or refuse what is not there."""
+    changed = yield from bump(version)
+    if not (yield query):
+        raise unknown
+    return changed
 
 
 def bump(version: int) -> Work[int]:

@@ -21,10 +21,11 @@ from uuid import UUID, uuid4
 import psycopg
 
 from tenantry.catalog import directory_lookup, heartbeat, leave, load_map, map_version
-from tenantry.catalog_link import CatalogLink, first_line
+from tenantry.catalog_link import CatalogLink
 from tenantry.conninfo import parse, shown
 from tenantry.drive import drive
 from tenantry.errors import CatalogUnavailable, TenantryError
+from tenantry.sqlstates import first_line
 from tenantry.watchdog import shut
 from tenantry_schema.naming import MAP_CHANNEL
 

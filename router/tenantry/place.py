@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenantry.conninfo import node_conninfo, pooled_conninfo, primary_conninfo
 from tenantry.errors import ShardUnavailable
+from tenantry.replicas.plan import FIRST_NEWS_S
 
 if TYPE_CHECKING:
     from tenantry.map import Node, Shard
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
 #: How long a connection that failed waits for news of its shard before it is tried again.
 RETRY_S = 0.25
-#: How long the first connection waits until every node of its shard was asked for its role.
-_FIRST_NEWS_S = 2.0
 
 
 class Place:
@@ -44,7 +43,7 @@ class Place:
         self._pooler = pooler
         self._application = settings.application
         self._patience = settings.acquire_timeout
-        self._known_by = time.monotonic() + _FIRST_NEWS_S
+        self._known_by = time.monotonic() + FIRST_NEWS_S
 
     @property
     def shard(self) -> Shard:

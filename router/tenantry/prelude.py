@@ -32,8 +32,9 @@ _REPLAYED = (
     b"; SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_replay_lsn(), "
     b"(SELECT timeline FROM tenantry.lineage ORDER BY id DESC LIMIT 1)"
 )
-_LINES = (
-    b", (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', system_identifier, timeline, "
+#: The lines of a shard's history as one text, for :func:`~tenantry.tokens.parse_lines`.
+LINES = (
+    b"(SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', system_identifier, timeline, "
     b"switch_lsn), ',' ORDER BY id) FROM tenantry.lineage)"
 )
 #: Where a primary stands: the position behind what it has written, and its timeline.
@@ -135,7 +136,7 @@ def on_primary(prelude: bytes) -> bytes:
 
     Its last result says where the primary stands, and on which lines its history has run.
     """
-    return read_only(prelude) + b"; " + WRITTEN + _LINES
+    return read_only(prelude) + b"; " + WRITTEN + b", " + LINES
 
 
 def scatter_prelude() -> bytes:

@@ -42,7 +42,6 @@ class Served(RouterCore):
     def _plan(self, call: Call) -> tuple[Plan, ShardWatch]:
         """Return how a declared read finds who answers, and the shard that it is to watch."""
         assert call.read is not None
-        wish = Wish(call.read, call.when, self.settings.acquire_timeout, call.without)
         shard = self.shard_of(call)
         if isinstance(call.read, AtLeast) and call.read.token.shard != shard.id:
             former = call.of.shards.get(call.read.token.shard)
@@ -51,8 +50,9 @@ class Served(RouterCore):
                     f"the token is of shard {call.read.token.shard}, which this fleet does not have"
                 )
             watch = self._sampler.watch(former)
-            return moved_plan(wish, call.read.token, watch, time.monotonic), watch
+            return moved_plan(call.read.token, watch, call.when, time.monotonic), watch
         watch = self._sampler.watch(shard)
+        wish = Wish(call.read, call.when, self.settings.acquire_timeout, call.without)
         return read_plan(wish, watch, _Around(self, shard), time.monotonic), watch
 
     def told(self, call: Call, error: BaseException) -> BaseException:

@@ -89,7 +89,7 @@ class NotingCursor:
         for result in results:
             status = result.command_status or b""
             if not status.startswith(b"SELECT"):
-                conn.wrote = True
+                conn.statements.wrote = True
                 conn.lasting = conn.lasting or status in _LASTING
 
 
@@ -106,8 +106,6 @@ class Truthful(psycopg.BaseConnection[Any]):
     returned: int = -1
     #: The call that is being served.
     call: Call | None = None
-    #: Whether the transaction may have written.
-    wrote: bool = False
     #: Whether something may have been left in the session for whoever has the connection next.
     lasting: bool = False
     #: Whether the caller wants to know where its commit stands, and the answer: position, timeline.
@@ -128,7 +126,7 @@ class Truthful(psycopg.BaseConnection[Any]):
     def prepare_truth(self, place: Place) -> None:
         """Begin to listen to the server's warnings: called once for each new connection."""
         self.place = place
-        self._prepared = self._statements = BucketStatements(self.prepare_threshold, place.kept)
+        self._prepared = self.statements = BucketStatements(self.prepare_threshold, place.kept)
         info = self.info
         self.node_label = f"{info.host}:{info.port}/{info.dbname}"
         self._warnings: list[str] = []
@@ -215,13 +213,13 @@ class Truthful(psycopg.BaseConnection[Any]):
         if self.pooled and self.prepare_threshold is not None:
             kept = yield from keeps_statements(self.pgconn)
             if not kept:
-                self._statements.prepare_threshold = None
+                self.statements.prepare_threshold = None
 
     def _begin(self, prelude: bytes, schema: str) -> PQGen[Answers]:
         """Open a routed transaction by one message; give the first row of each of its results."""
         self._check_connection_ok()
-        self._statements.schema = schema.encode()
-        self.wrote = self._statements.wrote = False
+        self.statements.schema = schema.encode()
+        self.statements.wrote = False
         if self.lasting:
             self.lasting, prelude = False, _CLEAN + prelude
         self.pgconn.send_query(prelude)
@@ -254,8 +252,7 @@ class Truthful(psycopg.BaseConnection[Any]):
         self.told_xid = self.position = None
         self.committing = True
         result: PGresult | None
-        wrote = self.wrote or self._statements.wrote
-        if (wrote or self.wants_position) and self._pipeline is None:
+        if (self.statements.wrote or self.wants_position) and self._pipeline is None:
             result = yield from self._commit_in_flight()
         else:
             result = yield from self._exec_command(b"COMMIT")

@@ -14,6 +14,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
 from tenantry.conninfo import parse, shown
+from tenantry.sqlstates import first_line
 from tenantry_ops.bouncer.ini import MAIN
 from tenantry_ops.bouncer.versions import Version, parse_version
 from tenantry_schema.errors import BouncerError, InvalidConfig
@@ -46,7 +47,7 @@ class Console:
             )
         except psycopg.OperationalError as error:
             raise BouncerError(
-                f"the console at {self.where} does not answer ({_first_line(error)}): check that "
+                f"the console at {self.where} does not answer ({first_line(error)}): check that "
                 "PgBouncer runs there, and that the user is one of its admin_users"
             ) from error
 
@@ -93,7 +94,7 @@ class Console:
             return self.conn.execute(statement)
         except psycopg.Error as error:
             raise BouncerError(
-                f"the console at {self.where} refused {statement!r}: {_first_line(error)}"
+                f"the console at {self.where} refused {statement!r}: {first_line(error)}"
             ) from error
 
 
@@ -113,7 +114,3 @@ def command(verb: LiteralString, database: str) -> Any:
             f"a database of PgBouncer has a name of 1 to {_LONGEST} bytes, not {database!r:.80}"
         )
     return f'{verb} "{database.replace(chr(34), chr(34) * 2)}"'
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -15,15 +15,19 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import ConnStatus, ExecStatus, PGconn, PollingStatus
 
+from tenantry.prelude import LINES
 from tenantry.replicas.lag import last_record
 from tenantry.replicas.view import Identity, Sample
-from tenantry.tokens import Line, parse_lsn
+from tenantry.sqlstates import first_line
+from tenantry.tokens import parse_lines, parse_lsn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from psycopg.pq.abc import PGconn as PGconnProtocol
     from psycopg.pq.abc import PGresult
+
+    from tenantry.tokens import Line
 
 _WHO = b"""
 SELECT system_identifier, pg_postmaster_start_time(),
@@ -39,7 +43,7 @@ SELECT pg_is_in_recovery(), current_setting('transaction_read_only'),
          THEN substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
     (SELECT timeline FROM tenantry.lineage ORDER BY id DESC LIMIT 1)
 """
-_LINEAGE = b"SELECT system_identifier, timeline, switch_lsn FROM tenantry.lineage ORDER BY id"
+_LINEAGE = b"SELECT " + LINES
 _CERTIFY = sql.SQL("SELECT tenantry.certify_lineage({})")
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -172,10 +176,7 @@ class Link:
             self.identity = Identity(int(system), started, home)
             return self.identity
         if self._question is _LINEAGE:
-            return tuple(
-                Line(int(system), int(timeline), parse_lsn(switch) if switch else None)
-                for system, timeline, switch in rows
-            )
+            return parse_lines(rows[0][0])
         return self._sample(rows[0]) if self._question is _SAMPLE else None
 
     def _sample(self, row: list[str]) -> Sample | None:
@@ -201,7 +202,7 @@ def _broken() -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise LinkBroken(_first_line(error)) from error
+        raise LinkBroken(first_line(error)) from error
 
 
 def _text(value: bytes | None) -> str:
@@ -211,7 +212,3 @@ def _text(value: bytes | None) -> str:
 def _message(conn: PGconnProtocol) -> str:
     lines = conn.get_error_message().splitlines()
     return lines[0] if lines else "the connection failed"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

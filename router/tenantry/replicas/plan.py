@@ -31,7 +31,7 @@ _TRIES = 2
 #: Seconds for which one replica may wait for the token itself; another may be faster.
 _ONE_WAIT_S = 0.5
 #: Seconds to wait for the first news of a shard that was never asked before.
-_FIRST_NEWS_S = 2.0
+FIRST_NEWS_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def read_plan(
     :raises TooStale: when no replica qualifies and the caller does not want the primary
     """
     began, policy = now(), wish.policy
-    yield from _first_news(watch, min(wish.until, began + _FIRST_NEWS_S), now)
+    yield from _first_news(watch, wish.until, now)
     give_up = min(wish.until, now() + policy.wait.total_seconds())
     near, failed = Wish(policy, give_up, wish.patience), set(wish.without)
     while not _of_an_earlier_line(policy, watch.state):
@@ -142,17 +142,18 @@ def read_plan(
     return OnPrimary(now() - began, watch.state.timeline)
 
 
-def moved_plan(wish: Wish, token: Token, former: ShardWatch, now: Callable[[], float]) -> Plan:
+def moved_plan(token: Token, former: ShardWatch, until: float, now: Callable[[], float]) -> Plan:
     """Choose who answers for a token of the shard that the bucket has left: its primary now.
 
     What was written came along, if the token stands for anything.
 
     :param former: the shard that the token is of
+    :param until: the caller's deadline on the monotonic clock
     :raises TokenLost: when a failover lost what the token stood for
     :raises InvalidToken: for a token of another fleet
     """
     began = now()
-    yield from _first_news(former, min(wish.until, began + _FIRST_NEWS_S), now)
+    yield from _first_news(former, until, now)
     if former.state.lineage:
         check_token(token, former.state.lineage)
     return OnPrimary(now() - began)
@@ -161,6 +162,7 @@ def moved_plan(wish: Wish, token: Token, former: ShardWatch, now: Callable[[], f
 def _first_news(
     watch: ShardWatch, until: float, now: Callable[[], float]
 ) -> Generator[Ask | News, Answer, None]:
+    until = min(until, now() + FIRST_NEWS_S)
     while not watch.state.settled and now() < until:
         yield News(until)
 

@@ -8,28 +8,14 @@ from datetime import timedelta
 import psycopg
 import pytest
 from fix_partitions import daily
-from fix_partman import call
+from fix_partman import adopted, call, diagnosed
 
 from tenantry_ops.cli.partitions import app
 from tenantry_ops.cli.partitions.partman import app as partman_app
-from tenantry_partitions.partman import adopted_policy, diagnose, find_extension, read_sets
 from tenantry_partitions.policies import read_policies, set_policy
 from tenantry_partitions.policy import AtEnd
-from tenantry_partitions.session import maintenance, prepare
+from tenantry_partitions.session import maintenance
 from tenantry_schema.errors import InvalidConfig, NotFound, OperationInProgress
-
-
-def adopted(partman):
-    with psycopg.connect(partman.conninfo, autocommit=True) as conn:
-        prepare(conn, partman.budget)
-        (given,) = read_sets(conn, find_extension(conn))
-        return adopted_policy(conn, given)
-
-
-def diagnosed(partman):
-    with psycopg.connect(partman.conninfo, autocommit=True) as conn:
-        prepare(conn, partman.budget)
-        return {it.kind: it for _, it in diagnose(conn)}
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,11 @@ import json
 import psycopg
 import pytest
 from fix_partitions import daily
-from fix_partman import call
+from fix_partman import adopted, call, diagnosed
 
 from tenantry_ops.cli.partitions.partman import app as partman_app
-from tenantry_partitions.partman import adopted_policy, diagnose, find_extension, read_sets
+from tenantry_partitions.partman import find_extension
 from tenantry_partitions.policies import set_policy
-from tenantry_partitions.session import prepare
 
 
 @pytest.mark.parametrize(
@@ -30,12 +29,9 @@ def test_we_go_on_with_every_kind_of_set(partman5, interval, names):
     partman5.create_parent(interval, p_premake=2)
     partman5.run("DROP TABLE events_default")
     before = partman5.partitions()
-    with psycopg.connect(partman5.conninfo, autocommit=True) as conn:
-        prepare(conn, partman5.budget)
-        extension = find_extension(conn)
-        assert extension.version.startswith("5.")
-        (given,) = read_sets(conn, extension)
-        policy = adopted_policy(conn, given)
+    with psycopg.connect(partman5.conninfo) as conn:
+        assert find_extension(conn).version.startswith("5.")
+    policy = adopted(partman5)
     assert (policy.pattern, policy.premake) == (names, 2)
     more = type(policy).parse({**policy.as_row(), "premake": 5})
     report = partman5.roll_over(more)
@@ -71,9 +67,7 @@ def test_pg_partman_goes_on_with_ours(partman5, interval, kept):
     after = partman5.partitions()
     assert len(set(after) - set(before)) >= 2
     assert not {old, older} & set(after)
-    with psycopg.connect(partman5.conninfo, autocommit=True) as conn:
-        prepare(conn, partman5.budget)
-        assert {it.kind for _, it in diagnose(conn) if it.wrong} <= {"no-index"}
+    assert set(diagnosed(partman5)) <= {"no-index"}
 
 
 def test_we_and_pg_partman_exclude_each_other(partman5):

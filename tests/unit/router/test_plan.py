@@ -259,16 +259,16 @@ def test_a_token_waits_for_the_primary_that_is_away():
 
 def test_a_token_of_the_shard_that_the_bucket_left():
     """It is judged by the history of the shard that gave it; then it means the primary."""
-    wish, clock = Wish(AtLeast(TOKEN), 130.0, 10), Clock()
+    clock = Clock()
     former = watch([1000], settled=False)
     settle = lambda: former.publish(replace(former.state, settled=True))  # noqa: E731
-    chosen, asked = follow(moved_plan(wish, TOKEN, former, clock), {}, clock, settle)
+    chosen, asked = follow(moved_plan(TOKEN, former, 130.0, clock), {}, clock, settle)
     assert isinstance(chosen, OnPrimary)
     assert (chosen.timeline, asked) == (None, [])
     with pytest.raises(InvalidToken, match="another fleet"):
-        follow(moved_plan(wish, replace(TOKEN, system=8), former, clock), {}, clock)
+        follow(moved_plan(replace(TOKEN, system=8), former, 130.0, clock), {}, clock)
     with pytest.raises(TokenLost):
-        follow(moved_plan(wish, replace(TOKEN, timeline=3), former, clock), {}, clock)
+        follow(moved_plan(replace(TOKEN, timeline=3), former, 130.0, clock), {}, clock)
 
 
 def test_the_first_news_of_a_shard_is_waited_for():

@@ -43,8 +43,7 @@ class AsyncLeasing(Served):
         serving.in_use += 1
         call.watch(lease.conn)
         try:
-            answers = await lease.conn.begin(call.opening, call.route.placement.schema)
-            self.opened(call, answers)
+            self.opened(call, await lease.conn.begin(call.opening))
         except BaseException as error:
             await self.give_up(lease, call)
             explained = await self.explained(call, error)
@@ -130,7 +129,9 @@ class AsyncLeasing(Served):
         try:
             if orm:
                 lease.orm = await serving.adopt(lease.conn)
-            answers = await lease.conn.begin(call.opening, call.route.placement.schema)
+            opening = call.opening
+            call.unheard = opening.rides
+            answers = await lease.conn.begin(opening)
             return lease, self.replica_position(call, answers, step.timeline)
         except Exception as error:
             await self._give_up_replica(lease, call)

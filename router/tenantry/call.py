@@ -24,7 +24,7 @@ from tenantry.errors import (
     UnknownTenant,
 )
 from tenantry.keys import key_text
-from tenantry.prelude import on_primary, on_replica, read_only, with_operation
+from tenantry.prelude import Opening, on_primary, on_replica, read_only, with_operation
 from tenantry.receipt import Receipt
 from tenantry.sqlstates import (
     first_line,
@@ -63,6 +63,7 @@ class Call:
     :ivar awaited: what the replica itself waits for before it answers, or None
     :ivar line: the timeline on which the primary must be to answer for the token, None without one
     :ivar without: replicas that failed the call before
+    :ivar unheard: whether the replica has not answered anything of the call yet
     """
 
     __slots__ = (
@@ -81,6 +82,7 @@ class Call:
         "route",
         "tenant_text",
         "token",
+        "unheard",
         "when",
         "without",
     )
@@ -98,6 +100,7 @@ class Call:
         self.awaited: Awaited | None = None
         self.line: int | None = None
         self.without: frozenset[str] = frozenset()
+        self.unheard = False
         self.tenant_text = None if route.tenant is None else key_text(route.tenant)
         self.receipt = Receipt(map_version=of.version)
         self._watchdog = watchdog
@@ -110,19 +113,21 @@ class Call:
         return max(0.0, self.when - time.monotonic())
 
     @property
-    def opening(self) -> bytes:
-        """The message that opens the transaction where the call is served now."""
-        prelude = self.route.prelude
+    def opening(self) -> Opening:
+        """How the transaction opens where the call is served now."""
+        prelude, schema = self.route.prelude, self.route.placement.schema
+        # Who the tenant is must be known first.
+        rides = self.route.tenant is not None
         if self.read is None:
             if self.operation is None:
-                return prelude
-            return with_operation(prelude, self.operation, self.of.key_type)
+                return Opening(prelude, schema, rides)
+            return Opening(with_operation(prelude, self.operation, self.of.key_type), schema)
         if self.replica is not None and self.proven is None:
-            return on_replica(prelude, self.awaited)
+            return Opening(on_replica(prelude, self.awaited), schema)
         if self.replica is None and self.line is not None:
-            return on_primary(prelude)
+            return Opening(on_primary(prelude), schema)
         # Also on the primary: what a caller declares must not work by chance.
-        return read_only(prelude)
+        return Opening(read_only(prelude), schema, rides)
 
     def watch(self, conn: Guarded) -> None:
         """Let the watchdog end the connection at the deadline; watching it twice is allowed."""

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import waiting
 
 from tenantry.errors import Unavailable
+from tenantry.opening import NotingCursor
 from tenantry.place import RETRY_S
 from tenantry.replicas.news import await_news, wait_for_news
-from tenantry.truth import NotingCursor, Truthful
+from tenantry.truth import Truthful
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
     from typing import Self
 
+    from tenantry.opening import Answers
     from tenantry.place import Place
-    from tenantry.truth import Answers
+    from tenantry.prelude import Opening
 
 #: How often a waiting COMMIT looks for Ctrl-C.
 _LOOK_S = 0.1
@@ -26,9 +30,23 @@ _LOOK_S = 0.1
 class RoutedCursor(NotingCursor, psycopg.Cursor[Any]):
     """A cursor of a routed connection."""
 
+    connection: RoutedConnection
+
+    def executemany(self, *given: Any, **options: Any) -> None:
+        """Execute the same statement for each of many rows of values."""
+        self.connection.open_before()
+        super().executemany(*given, **options)
+
 
 class AsyncRoutedCursor(NotingCursor, psycopg.AsyncCursor[Any]):
     """A cursor of an async routed connection."""
+
+    connection: AsyncRoutedConnection
+
+    async def executemany(self, *given: Any, **options: Any) -> None:
+        """Execute the same statement for each of many rows of values."""
+        await self.connection.open_before()
+        await super().executemany(*given, **options)
 
 
 class RoutedServerCursor(psycopg.ServerCursor[Any]):
@@ -104,10 +122,32 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
             # The server forgets the transaction with its connection.
             self.pgconn.finish()
 
-    def begin(self, prelude: bytes, schema: str) -> Answers:
-        """Open a transaction by its prelude."""
+    def begin(self, opening: Opening) -> Answers:
+        """Open a routed transaction, now or along with its first statement."""
+        if self.puts_off(opening):
+            return []
         with self.lock:
-            return self.wait(self._begin(prelude, schema))
+            return self.wait(self.open_alone())
+
+    @contextmanager
+    def transaction(self, *given: Any, **options: Any) -> Iterator[psycopg.Transaction]:
+        """Open a savepoint within the routed transaction."""
+        self.open_before()
+        with super().transaction(*given, **options) as transaction:
+            yield transaction
+
+    @contextmanager
+    def pipeline(self) -> Iterator[psycopg.Pipeline]:
+        """Switch to pipeline mode within the routed transaction."""
+        self.open_before()
+        with super().pipeline() as pipeline:
+            yield pipeline
+
+    def open_before(self) -> None:
+        """Open the transaction now, if it was put off."""
+        if self.opening is not None:
+            with self.lock:
+                self.wait(self.open_alone())
 
     def commit(self) -> None:
         """Commit.
@@ -183,10 +223,34 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
             # The server forgets the transaction with its connection.
             self.pgconn.finish()
 
-    async def begin(self, prelude: bytes, schema: str) -> Answers:
-        """Open a transaction by its prelude."""
+    async def begin(self, opening: Opening) -> Answers:
+        """Open a routed transaction, now or along with its first statement."""
+        if self.puts_off(opening):
+            return []
         async with self.lock:
-            return await self.wait(self._begin(prelude, schema))
+            return await self.wait(self.open_alone())
+
+    @asynccontextmanager
+    async def transaction(
+        self, *given: Any, **options: Any
+    ) -> AsyncIterator[psycopg.AsyncTransaction]:
+        """Open a savepoint within the routed transaction."""
+        await self.open_before()
+        async with super().transaction(*given, **options) as transaction:
+            yield transaction
+
+    @asynccontextmanager
+    async def pipeline(self) -> AsyncIterator[psycopg.AsyncPipeline]:
+        """Switch to pipeline mode within the routed transaction."""
+        await self.open_before()
+        async with super().pipeline() as pipeline:
+            yield pipeline
+
+    async def open_before(self) -> None:
+        """Open the transaction now, if it was put off."""
+        if self.opening is not None:
+            async with self.lock:
+                await self.wait(self.open_alone())
 
     async def commit(self) -> None:
         """Commit; a cancelled task gets the error too, because its COMMIT may have happened.

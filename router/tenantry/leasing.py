@@ -42,7 +42,7 @@ class Leasing(Served):
         serving.in_use += 1
         call.watch(lease.conn)
         try:
-            self.opened(call, lease.conn.begin(call.opening, call.route.placement.schema))
+            self.opened(call, lease.conn.begin(call.opening))
         except BaseException as error:
             self.give_up(lease, call)
             explained = self.explained(call, error)
@@ -128,7 +128,9 @@ class Leasing(Served):
         try:
             if orm:
                 lease.orm = serving.adopt(lease.conn)
-            answers = lease.conn.begin(call.opening, call.route.placement.schema)
+            opening = call.opening
+            call.unheard = opening.rides
+            answers = lease.conn.begin(opening)
             return lease, self.replica_position(call, answers, step.timeline)
         except Exception as error:
             self._give_up_replica(lease, call)

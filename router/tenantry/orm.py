@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from tenantry.call import Call
+    from tenantry.opening import Answers
     from tenantry.receipt import Receipt
     from tenantry.tokens import Token
-    from tenantry.truth import Answers
 
 
 class RoutedSession(Session):
@@ -87,11 +87,11 @@ def _open_routed(session: RoutedSession, transaction: SessionTransaction, conn: 
     adapted: Any = conn.connection.dbapi_connection
     driver: Any = conn.connection.driver_connection
     call.watch(driver)
-    message, schema = call.opening, call.route.placement.schema
+    opening = call.opening
     if adapted is driver:
-        answers = driver.begin(message, schema)
+        answers = driver.begin(opening)
     else:
-        answers = adapted.run_async(lambda it: it.begin(message, schema))
+        answers = adapted.run_async(lambda it: it.begin(opening))
     session.call_opened(call, answers)
 
 

@@ -1,13 +1,14 @@
-"""The one message that opens a routed transaction (design, section 3).
+"""The statements that open a routed transaction (design, section 3).
 
-It is sent by the simple query protocol, so ``BEGIN``, the bucket's ``search_path`` and the tenant's
-setting cost the round trip that a driver spends on ``BEGIN`` alone. Everything in it is ``LOCAL``:
-nothing outlives the transaction, so it is right behind PgBouncer in transaction mode too.
+They are sent as one message, or along with the first statement of the transaction, so ``BEGIN``,
+the bucket's ``search_path`` and the tenant's setting cost no round trip more than ``BEGIN`` alone,
+or none. Everything in them is ``LOCAL``: nothing outlives the transaction, so it is right behind
+PgBouncer in transaction mode too.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from psycopg import sql
 
@@ -17,19 +18,22 @@ from tenantry_schema.naming import AGENT_SETTING, OPERATION_KEYS, SHARED, TENANT
 if TYPE_CHECKING:
     from uuid import UUID
 
-_TENANT = sql.SQL("BEGIN; SET LOCAL search_path = {schema}, {shared}; SET LOCAL {setting} = {key}")
+#: The statements that open a transaction, in order.
+Prelude: TypeAlias = tuple[bytes, ...]
 
+_PATH = sql.SQL("SET LOCAL search_path = {schema}, {shared}")
+_SET = sql.SQL("SET LOCAL {setting} = {value}")
 # While no tenant is named the agent's own row is visible by its id (policy on `agents`), and tells
 # the tenant that all other policies ask for. No row leaves the setting empty: no rows at all.
-_AGENT = sql.SQL(
-    "BEGIN; SET LOCAL search_path = {schema}, {shared}; SET LOCAL {no_tenant} = ''; "
-    "SET LOCAL {agent_setting} = {agent}; SELECT set_config({tenant_setting}, "
+_FIND_TENANT = sql.SQL(
+    "SELECT set_config({tenant_setting}, "
     "(SELECT tenant_id::text FROM agents WHERE id = {agent}), true)"
 )
+_BEGIN, _BEGIN_READ_ONLY = b"BEGIN", b"BEGIN READ ONLY"
 
 # A position means something on its own line of history only.
 _REPLAYED = (
-    b"; SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_replay_lsn(), "
+    b"SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_replay_lsn(), "
     b"(SELECT timeline FROM tenantry.lineage ORDER BY id DESC LIMIT 1)"
 )
 #: The lines of a shard's history as one text, for :func:`~tenantry.tokens.parse_lines`.
@@ -47,9 +51,21 @@ _OPERATION = sql.SQL(
     "INSERT INTO {table} (tenant_id, key) VALUES (current_setting({setting})::{type}, {key})"
 )
 _TYPES = {"uuid": sql.SQL("uuid"), "bigint": sql.SQL("bigint"), "text": sql.SQL("text")}
-_SWEEP = sql.SQL("BEGIN READ ONLY; SET LOCAL search_path = {shared}; SET LOCAL ROLE {worker}")
+_SHARED = sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(SHARED)).as_bytes(None)
+_ROLE = sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(WORKER)).as_bytes(None)
 
-_SCATTER = sql.SQL("BEGIN READ ONLY; SET LOCAL search_path = {shared}")
+
+class Opening(NamedTuple):
+    """How a transaction opens.
+
+    :ivar schema: the bucket's
+    :ivar rides: whether nothing that the prelude is answered must be known before the first
+        statement, so that both may travel together
+    """
+
+    prelude: Prelude
+    schema: str
+    rides: bool = False
 
 
 class Awaited(NamedTuple):
@@ -67,41 +83,38 @@ class Awaited(NamedTuple):
         return f"WAIT FOR LSN '{lsn}' WITH (TIMEOUT '{bound} ms', NO_THROW)".encode()
 
 
-def tenant_prelude(schema: str, key: str) -> bytes:
-    """Return the message that opens a transaction for a tenant.
+def tenant_prelude(schema: str, key: str) -> Prelude:
+    """Return what opens a transaction for a tenant.
 
     :param schema: the bucket's schema, as the map holds it
     :param key: the tenant key's text, validated
     """
-    return _TENANT.format(
-        schema=sql.Identifier(schema),
-        shared=sql.Identifier(SHARED),
-        setting=_setting(TENANT_SETTING),
-        key=sql.Literal(key),
-    ).as_bytes(None)
+    return _BEGIN, _path(schema), _set(TENANT_SETTING, key)
 
 
-def agent_prelude(schema: str, agent: UUID) -> bytes:
-    """Return the message that opens a transaction for an agent whose tenant is not known yet.
+def agent_prelude(schema: str, agent: UUID) -> Prelude:
+    """Return what opens a transaction for an agent whose tenant is not known yet.
 
     Its last result is one row with the tenant key's text, or an empty one.
     """
-    return _AGENT.format(
-        schema=sql.Identifier(schema),
-        shared=sql.Identifier(SHARED),
-        no_tenant=_setting(TENANT_SETTING),
-        agent_setting=_setting(AGENT_SETTING),
-        tenant_setting=sql.Literal(TENANT_SETTING),
-        agent=sql.Literal(str(agent)),
-    ).as_bytes(None)
+    find = _FIND_TENANT.format(
+        tenant_setting=sql.Literal(TENANT_SETTING), agent=sql.Literal(str(agent))
+    )
+    return (
+        _BEGIN,
+        _path(schema),
+        _set(TENANT_SETTING, ""),
+        _set(AGENT_SETTING, str(agent)),
+        find.as_bytes(None),
+    )
 
 
-def with_operation(prelude: bytes, operation: str, key_type: str) -> bytes:
-    """Return the message that also enters the operation's key, or is refused because it is there.
+def with_operation(prelude: Prelude, operation: str, key_type: str) -> Prelude:
+    """Return what also enters the operation's key, or is refused because it is there.
 
     :param operation: checked: text without NUL
     """
-    return prelude + b"; " + enter_operation(operation, key_type).as_bytes(None)
+    return *prelude, enter_operation(operation, key_type).as_bytes(None)
 
 
 def enter_operation(operation: str, key_type: str) -> sql.Composed:
@@ -114,42 +127,49 @@ def enter_operation(operation: str, key_type: str) -> sql.Composed:
     )
 
 
-def read_only(prelude: bytes) -> bytes:
-    """Return the message that opens a transaction in which Postgres refuses every write."""
-    return prelude.replace(b"BEGIN;", b"BEGIN READ ONLY;", 1)
+def read_only(prelude: Prelude) -> Prelude:
+    """Return what opens a transaction in which Postgres refuses every write."""
+    return _BEGIN_READ_ONLY, *prelude[1:]
 
 
-def on_replica(prelude: bytes, awaited: Awaited | None) -> bytes:
-    """Return the message as a replica gets it: read-only, and answered with where it stands.
+def on_replica(prelude: Prelude, awaited: Awaited | None) -> Prelude:
+    """Return what a replica gets: read-only, and answered with where it stands.
 
     :param awaited: what the server itself is to wait for first (Postgres 19: WAIT FOR LSN)
     """
-    message = read_only(prelude)
-    if awaited is not None:
-        # Before anything that takes a snapshot, which would keep replay from going on.
-        message = message.replace(b"BEGIN READ ONLY;", b"BEGIN READ ONLY; %b;" % awaited.text, 1)
-    return message + _REPLAYED
+    # Before anything that takes a snapshot, which would keep replay from going on.
+    wait = () if awaited is None else (awaited.text,)
+    return _BEGIN_READ_ONLY, *wait, *prelude[1:], _REPLAYED
 
 
-def on_primary(prelude: bytes) -> bytes:
-    """Return the message as the primary gets it to answer for a token.
+def on_primary(prelude: Prelude) -> Prelude:
+    """Return what the primary gets to answer for a token.
 
     Its last result says where the primary stands, and on which lines its history has run.
     """
-    return read_only(prelude) + b"; " + WRITTEN + b", " + LINES
+    return *read_only(prelude), WRITTEN + b", " + LINES
 
 
-def scatter_prelude() -> bytes:
-    """Return the message that opens a read on a whole shard, for no tenant."""
-    return _SCATTER.format(shared=sql.Identifier(SHARED)).as_bytes(None)
+def scatter_opening() -> Opening:
+    """Return how a read on a whole shard opens, for no tenant."""
+    return Opening((_BEGIN_READ_ONLY, _SHARED), SHARED)
 
 
-def sweep_prelude() -> bytes:
-    """Return the message that opens a look at which tenants of a shard have something to do."""
-    return _SWEEP.format(shared=sql.Identifier(SHARED), worker=sql.Identifier(WORKER)).as_bytes(
-        None
-    )
+def sweep_opening() -> Opening:
+    """Return how a look at which tenants of a shard have something to do opens."""
+    return Opening((_BEGIN_READ_ONLY, _SHARED, _ROLE), SHARED)
 
 
-def _setting(name: str) -> sql.Identifier:
-    return sql.Identifier(*name.split("."))
+def message(prelude: Prelude) -> bytes:
+    """Return one message that opens the transaction, for the simple query protocol."""
+    return b"; ".join(prelude)
+
+
+def _path(schema: str) -> bytes:
+    path = _PATH.format(schema=sql.Identifier(schema), shared=sql.Identifier(SHARED))
+    return path.as_bytes(None)
+
+
+def _set(name: str, value: str) -> bytes:
+    setting = sql.Identifier(*name.split("."))
+    return _SET.format(setting=setting, value=sql.Literal(value)).as_bytes(None)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from psycopg._queries import PostgresQuery
 
 
+# A text without values may be several statements, or a COPY, which no flight can carry.
+_ONE = re.compile(rb"\s*(select|insert|update|delete|merge|with|values)\b[^;]*", re.IGNORECASE)
 # A word too many costs one more message at COMMIT. A function that writes is not seen.
 _WRITES = re.compile(rb"\b(insert|update|delete|merge)\b", re.IGNORECASE)
 
@@ -46,6 +48,12 @@ class BucketStatements(PrepareManager):
     def key(self, query: PostgresQuery) -> Key:  # type: ignore[override]  # there a staticmethod
         """Name a statement by its bucket, its text and its types."""
         return (self.schema + query.query, query.types)
+
+
+@lru_cache(maxsize=4096)
+def is_one(text: bytes) -> bool:
+    """Say whether a text without values is certainly one statement, which reads or writes rows."""
+    return _ONE.fullmatch(text) is not None
 
 
 @lru_cache(maxsize=4096)

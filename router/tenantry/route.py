@@ -1,4 +1,4 @@
-"""From what a caller names to the message that opens its transaction.
+"""From what a caller names to what opens its transaction.
 
 A :class:`Route` is a value: which bucket, on which shard, by which prelude. The routes of one map
 are kept in a bounded table, so a warm call finds its bytes ready; a new map starts a new table.
@@ -17,6 +17,7 @@ from tenantry.prelude import agent_prelude, tenant_prelude
 if TYPE_CHECKING:
     from tenantry.keys import TenantKey
     from tenantry.map import Map, Placement
+    from tenantry.prelude import Prelude
 
 _KEPT = 16_384
 
@@ -30,7 +31,7 @@ class Route:
     """
 
     placement: Placement
-    prelude: bytes
+    prelude: Prelude
     subject: str
     tenant: TenantKey | None
     agent: UUID | None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tenantry.core import RouterCore
 from tenantry.errors import (
     AlreadyDone,
+    DeadlineExceeded,
     InvalidToken,
     ReadInterrupted,
     ShardUnavailable,
@@ -29,11 +30,12 @@ from tenantry.tokens import parse_lines, parse_lsn
 if TYPE_CHECKING:
     from tenantry.call import Call
     from tenantry.map import Node, Shard
+    from tenantry.opening import Answers
     from tenantry.reads import Declared
     from tenantry.replicas.plan import Ask, Chosen, Plan
     from tenantry.replicas.view import ReplicaState
     from tenantry.replicas.watch import ShardWatch
-    from tenantry.truth import Answers, Truthful
+    from tenantry.truth import Truthful
 
 
 class Served(RouterCore):
@@ -62,6 +64,8 @@ class Served(RouterCore):
             self._counts.add(call.read, "interrupted")
             if call.replica is not None and is_lost(error):
                 self._sampler.watch(self.shard_of(call)).set_aside(call.replica)
+        elif isinstance(explained, DeadlineExceeded) and call.replica and call.unheard:
+            self._sampler.watch(self.shard_of(call)).hung(call.replica, call.deadline)
         return explained
 
     def replica_patience(self, call: Call) -> float:

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 from psycopg import errors as pg
-from psycopg import generators
-from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 
 from tenantry.errors import OutcomeUnknown
+from tenantry.flight import arrive, depart, drain, refusal
+from tenantry.opening import Openable
 from tenantry.pooled import keeps_statements
 from tenantry.prelude import WRITTEN
 from tenantry.prepared import BucketStatements
@@ -62,14 +63,6 @@ _XID = {
 
 _WAIT_FOR_LSN = 190000
 
-# What may outlive its transaction, and would reach the next tenant on the connection. It is taken
-# away in a transaction of its own, in the message that opens the next one.
-_LASTING = frozenset({b"SET", b"DECLARE CURSOR", b"LISTEN"})
-_CLEAN = b"BEGIN; CLOSE ALL; UNLISTEN *; RESET ALL; COMMIT; "
-
-#: The rows of one prelude's results, as text.
-Answers = list[tuple[str, ...]]
-
 
 class Guarded(Shuttable, Protocol):
     """What the watchdog and a call need of a connection."""
@@ -80,20 +73,7 @@ class Guarded(Shuttable, Protocol):
     node_label: str
 
 
-class NotingCursor:
-    """Mixed into a cursor: lets its connection know what was run that is more than a query."""
-
-    def _check_results(self, results: list[PGresult]) -> None:
-        super()._check_results(results)  # type: ignore[misc]
-        conn: Truthful = self._conn  # type: ignore[attr-defined]
-        for result in results:
-            status = result.command_status or b""
-            if not status.startswith(b"SELECT"):
-                conn.statements.wrote = True
-                conn.lasting = conn.lasting or status in _LASTING
-
-
-class Truthful(psycopg.BaseConnection[Any]):
+class Truthful(Openable):
     """What both colours share: who the server is, warnings seen, the checked COMMIT."""
 
     #: True from the moment COMMIT was handed to the socket until it was acknowledged.
@@ -104,10 +84,6 @@ class Truthful(psycopg.BaseConnection[Any]):
     lender: Any = None
     #: The lease that ended with the connection's return to its pool.
     returned: int = -1
-    #: The call that is being served.
-    call: Call | None = None
-    #: Whether something may have been left in the session for whoever has the connection next.
-    lasting: bool = False
     #: Whether the caller wants to know where its commit stands, and the answer: position, timeline.
     wants_position: bool = False
     position: tuple[int, int] | None = None
@@ -215,28 +191,11 @@ class Truthful(psycopg.BaseConnection[Any]):
             if not kept:
                 self.statements.prepare_threshold = None
 
-    def _begin(self, prelude: bytes, schema: str) -> PQGen[Answers]:
-        """Open a routed transaction by one message; give the first row of each of its results."""
-        self._check_connection_ok()
-        self.statements.schema = schema.encode()
-        self.statements.wrote = False
-        if self.lasting:
-            self.lasting, prelude = False, _CLEAN + prelude
-        self.pgconn.send_query(prelude)
-        return (yield from self._answers())
-
-    def _answers(self) -> PQGen[Answers]:
-        results = yield from generators.execute(self.pgconn)
-        if results[-1].status == ExecStatus.FATAL_ERROR:
-            raise pg.error_from_result(results[-1], encoding=self.pgconn._encoding)  # noqa: SLF001
-        return [
-            tuple([(it.get_value(0, column) or b"").decode() for column in range(it.nfields)])
-            for it in results
-            if it.status == ExecStatus.TUPLES_OK
-        ]
-
     def _checked_commit(self) -> PQGen[None]:
         self._check_connection_ok()
+        if self.wants_position:
+            yield from self._open_now()
+        self.opening = None
         status = self.pgconn.transaction_status
         if status == TransactionStatus.IDLE:
             return
@@ -280,7 +239,7 @@ class Truthful(psycopg.BaseConnection[Any]):
         if self.wants_position:
             pgconn.send_query_params(WRITTEN, None)
         pgconn.pipeline_sync()
-        yield from generators.send(pgconn)
+        yield from depart(pgconn)
         # Each answer is taken as it comes: the COMMIT's may never do.
         told = yield from self._next()
         self.told_xid = (told.get_value(0, 0) or b"").decode() or None
@@ -298,26 +257,18 @@ class Truthful(psycopg.BaseConnection[Any]):
 
     def _next(self) -> PQGen[PGresult]:
         """Return the next result of the flight, a sync's among them."""
-        result: PGresult | None = yield from generators.fetch(self.pgconn)
+        result = yield from arrive(self.pgconn)
         if result is None:
             raise psycopg.OperationalError("the server ended the flight of a COMMIT")
         if result.status == ExecStatus.PIPELINE_SYNC:
             return result
-        ended = yield from generators.fetch(self.pgconn)
+        ended = yield from arrive(self.pgconn)
         if ended is not None:
             raise psycopg.InternalError("one statement of a COMMIT's flight was answered twice")
         if result.status == ExecStatus.FATAL_ERROR:
-            yield from self._land()
-            raise pg.error_from_result(result, encoding=self.pgconn._encoding)  # noqa: SLF001
+            yield from drain(self.pgconn)
+            raise refusal(self.pgconn, result)
         return result
-
-    def _land(self) -> PQGen[None]:
-        """Read a refused flight to its end, so that the connection may be used again."""
-        while self.pgconn.status == ConnStatus.OK:
-            result = yield from generators.fetch(self.pgconn)
-            if result is not None and result.status == ExecStatus.PIPELINE_SYNC:
-                self.pgconn.exit_pipeline_mode()
-                return
 
     def _unknown(self, why: str) -> OutcomeUnknown:
         route = None if self.call is None else self.call.route

@@ -200,7 +200,9 @@ def _tries(
         if found is None:
             return None
         node = found.node
-        said = found if isinstance(policy, Stale) else None
+        # One that failed before must answer for itself.
+        known = isinstance(policy, Stale) and not watch.failed_last(node.name)
+        said = found if known else None
         answer = yield Ask(node, said, state.timeline, max(0.0, min(patience, _ONE_WAIT_S)))
         if isinstance(answer, int) and answer >= needed:
             watch.served(node.name)

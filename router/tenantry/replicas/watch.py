@@ -92,6 +92,10 @@ class ShardWatch:
             with self._lock:
                 self._aside.pop(node, None)
 
+    def failed_last(self, node: str) -> bool:
+        """Say whether a replica has not answered since it failed."""
+        return node in self._aside
+
     def is_aside(self, node: str, now: float) -> bool:
         """Say whether a replica is left out now."""
         found = self._aside.get(node)

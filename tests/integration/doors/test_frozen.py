@@ -68,7 +68,7 @@ def ask(router, tenant, door):
 
 @pytest.mark.parametrize("door", ["connection", "session", "run"])
 def test_a_server_that_is_silent_from_the_start(narrow, tenant, freeze, door):
-    """The prelude is not answered."""
+    """The first message is not answered."""
     freeze(served_by(narrow, tenant))
     with in_time(), pytest.raises(DeadlineExceeded, match="nothing was committed"):
         ask(narrow, tenant, door)
@@ -100,7 +100,7 @@ def test_a_commit_that_is_not_answered_is_unknown(narrow, tenant, freeze):
 
 
 @pytest.mark.parametrize("door", ["connection", "session"])
-@pytest.mark.parametrize("moment", ["prelude", "statement", "commit"])
+@pytest.mark.parametrize("moment", ["opening", "statement", "commit"])
 async def test_the_async_door_ends_as_well(laid_out, tenant, freeze, door, moment):
     """Without blocking the loop, and without a cancel request that nobody answers."""
     one = "SELECT 1" if door == "connection" else text("SELECT 1")
@@ -108,7 +108,7 @@ async def test_the_async_door_ends_as_well(laid_out, tenant, freeze, door, momen
     async with AsyncRouter(laid_out.catalog_conninfo(), pool_size=1) as router:
         async with router.connection(tenant=tenant) as conn:
             pid = conn.info.backend_pid
-        if moment == "prelude":
+        if moment == "opening":
             freeze(pid)
         with in_time(), pytest.raises(error):
             async with getattr(router, door)(tenant=tenant, deadline=DEADLINE) as it:

@@ -1,16 +1,20 @@
-"""Routing costs no round trip: what goes over the wire, as libpq traces it."""
+"""Routing saves a round trip: what goes over the wire, as libpq traces it."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 
+import psycopg
 import pytest
-from psycopg.pq import Trace
+from psycopg import IsolationLevel
+from psycopg.pq import Trace, TransactionStatus
 from sqlalchemy import text
 
 from tenantry import AsyncRouter, Router, mint_agent_id
 
 ONE = "SELECT 1"
+#: A statement that may not travel with what opens its transaction.
+ALONE = "SELECT 1; SELECT 2"
 
 
 @contextmanager
@@ -26,23 +30,26 @@ def traced(conn, path):
 
 
 def round_trips(told):
-    """Return how often the server was ready again, and what it was asked in simple queries."""
-    asked = [line[3].strip(' "') for line in told if line[0] == "F" and line[2] == "Query"]
-    return sum(line[2] == "ReadyForQuery" for line in told), asked
+    """Return how often the server was ready again, and what it was asked."""
+    sent = [line for line in told if line[0] == "F" and line[2] in {"Query", "Parse"}]
+    # A statement's name, which has none here, comes before its text.
+    texts = [line[3].strip().removeprefix('"" ').rstrip(" 0123456789") for line in sent]
+    return sum(line[2] == "ReadyForQuery" for line in told), [it.strip('"') for it in texts]
 
 
 def check(told, tenant, schema):
-    """BEGIN with its routing, the statement, COMMIT: as many as without routing."""
+    """The first statement comes along with BEGIN and its routing: one less than without routing."""
     count, asked = round_trips(told)
-    prelude = f'BEGIN; SET LOCAL search_path = "{schema}", "shared"; SET LOCAL '
-    assert count == 3
-    assert asked[0].startswith(prelude)
-    assert asked[0].endswith(f"'{tenant}'")
+    assert count == 2
+    assert asked[0] == "BEGIN"
+    assert f'search_path = "{schema}", "shared' in asked[1]
+    assert f"'{tenant}'" in asked[2]
+    assert asked[3] == ONE
     assert asked[-1] == "COMMIT"
 
 
 @pytest.mark.parametrize("door", ["connection", "session"])
-def test_one_message_opens_a_transaction(laid_out, tenant, tmp_path, door):
+def test_a_transaction_opens_along_with_its_first_statement(laid_out, tenant, tmp_path, door):
     """Through either kind of call, on the one connection of the pool."""
     with Router(laid_out.catalog_conninfo(), pool_size=1) as router:
         schema = router.where(tenant=tenant).schema
@@ -58,7 +65,7 @@ def test_one_message_opens_a_transaction(laid_out, tenant, tmp_path, door):
 
 
 @pytest.mark.parametrize("door", ["connection", "session"])
-async def test_one_message_opens_an_async_transaction(laid_out, tenant, tmp_path, door):
+async def test_an_async_transaction_opens_so_too(laid_out, tenant, tmp_path, door):
     """The same bytes."""
     async with AsyncRouter(laid_out.catalog_conninfo(), pool_size=1) as router:
         schema = router.where(tenant=tenant).schema
@@ -72,20 +79,165 @@ async def test_one_message_opens_an_async_transaction(laid_out, tenant, tmp_path
     check(told, tenant, schema)
 
 
-def test_an_agents_tenant_is_found_in_the_same_message(laid_out, tenant, tmp_path):
-    """The first call by an id costs no round trip either, and later ones know the tenant."""
-    agent = mint_agent_id(tenant)
+@pytest.fixture
+def narrow(laid_out):
+    """A router with one connection to each node."""
     with Router(laid_out.catalog_conninfo(), pool_size=1) as router:
+        yield router
+
+
+def test_what_cannot_travel_goes_after_one_message(narrow, tenant, tmp_path):
+    """Several statements in one text are for the simple protocol, and so is what opens them."""
+    with narrow.connection(tenant=tenant) as conn:
+        pass
+    with traced(conn, tmp_path / "trace") as told, narrow.connection(tenant=tenant) as it:
+        it.execute(ALONE)
+    count, asked = round_trips(told)
+    schema = narrow.where(tenant=tenant).schema
+    assert count == 3
+    assert asked[0].startswith(f'BEGIN; SET LOCAL search_path = "{schema}", "shared"; SET LOCAL ')
+    assert asked[0].endswith(f"'{tenant}'")
+    assert asked[1:] == [ALONE, "COMMIT"]
+
+
+def test_a_call_without_a_statement_asks_nothing(narrow, tenant, tmp_path):
+    """There is nothing to open a transaction for."""
+    with narrow.connection(tenant=tenant) as conn:
+        pass
+    with traced(conn, tmp_path / "trace") as told, narrow.connection(tenant=tenant):
+        pass
+    assert told == []
+
+
+def test_a_prepared_statement_travels_too(narrow, tenant, tmp_path):
+    """It is prepared by itself, once, and needs no text afterwards."""
+    for _ in range(narrow.settings.prepare_threshold + 1):
+        with narrow.connection(tenant=tenant) as conn:
+            conn.execute("SELECT %s::int", (1,))
+    with traced(conn, tmp_path / "trace") as told, narrow.connection(tenant=tenant) as it:
+        assert it.execute("SELECT %s::int", (2,)).fetchone() == (2,)
+    count, asked = round_trips(told)
+    assert count == 2
+    assert [it for it in asked if "SELECT" in it] == []
+
+
+def test_an_agents_tenant_is_found_before_its_first_statement(narrow, tenant, tmp_path):
+    """The first call by an id takes a message more, and later ones know the tenant."""
+    agent = mint_agent_id(tenant)
+    with narrow.connection(tenant=tenant) as conn:
+        conn.execute(
+            "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, 'a')", (tenant, agent)
+        )
+    asked = []
+    for trips in (3, 2):
+        with traced(conn, tmp_path / "trace") as told, narrow.connection(agent=agent) as it:
+            it.execute(ONE)
+        count, queries = round_trips(told)
+        assert count == trips
+        asked.append(queries)
+    assert "SELECT set_config" in asked[0][0]
+    assert f"'{tenant}'" in asked[1][2]
+
+
+WHOSE = "SELECT current_setting('tenantry.tenant', true)"
+
+
+def in_savepoint(conn):
+    with conn.transaction():
+        return conn.execute(WHOSE).fetchone()[0]
+
+
+def in_pipeline(conn):
+    with conn.pipeline():
+        cursor = conn.execute(WHOSE)
+    return cursor.fetchone()[0]
+
+
+def on_the_server(conn):
+    with conn.cursor("named") as cursor:
+        return cursor.execute(WHOSE).fetchone()[0]
+
+
+def copied(conn):
+    with conn.cursor().copy(f"COPY ({WHOSE}) TO STDOUT") as copy:
+        ((tenant,),) = copy.rows()
+        return tenant
+
+
+def streamed(conn):
+    ((tenant,),) = conn.cursor().stream(WHOSE)
+    return tenant
+
+
+def many(conn):
+    cursor = conn.cursor()
+    cursor.executemany(f"{WHOSE}, %s", [(1,), (2,)], returning=True)
+    return cursor.fetchone()[0]
+
+
+@pytest.mark.parametrize("way", [in_savepoint, in_pipeline, on_the_server, copied, streamed, many])
+def test_whatever_comes_first_is_routed(router, tenant, way):
+    """No way of asking goes past what opens the transaction, or opens another one."""
+    with router.connection(tenant=tenant) as conn:
+        assert way(conn) == str(tenant)
+        assert conn.execute(WHOSE).fetchone() == (str(tenant),)
+        assert conn.info.transaction_status == TransactionStatus.INTRANS
+    with router.connection(tenant=tenant) as conn:
+        pass
+    assert conn.info.transaction_status == TransactionStatus.IDLE
+
+
+async def test_whatever_comes_first_is_routed_for_the_async_door(laid_out, tenant):
+    """Where its methods are its own."""
+    async with AsyncRouter(laid_out.catalog_conninfo()) as router:
+        async with router.connection(tenant=tenant) as conn, conn.transaction():
+            assert await (await conn.execute(WHOSE)).fetchone() == (str(tenant),)
+        async with router.connection(tenant=tenant) as conn:
+            async with conn.pipeline():
+                cursor = await conn.execute(WHOSE)
+            assert await cursor.fetchone() == (str(tenant),)
+
+
+CHANGES = {
+    "autocommit": lambda conn: conn.set_autocommit(False),
+    "isolation": lambda conn: conn.set_isolation_level(IsolationLevel.SERIALIZABLE),
+    "two-phase": lambda conn: conn.tpc_begin("it"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_the_transaction_is_the_routers(router, tenant, change):
+    """What would change how the connection begins is refused before its first statement, too."""
+    with pytest.raises(psycopg.ProgrammingError), router.connection(tenant=tenant) as conn:
+        change(conn)
+    with router.connection(tenant=tenant) as conn:
+        assert conn.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
+        assert conn.execute(WHOSE).fetchone() == (str(tenant),)
+
+
+def test_a_transaction_may_be_characterised_first(router, tenant):
+    """Nothing that opens it has taken a snapshot."""
+    with router.connection(tenant=tenant) as conn:
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        assert conn.execute("SHOW transaction_isolation").fetchone() == ("repeatable read",)
+
+
+@pytest.mark.parametrize("values", [None, (0,)])
+def test_a_first_statement_may_fail(router, tenant, values):
+    """The error is its own, the transaction has failed, and the connection goes on serving."""
+    divided = "SELECT 1/0" if values is None else "SELECT 1/%s"
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
         with router.connection(tenant=tenant) as conn:
-            conn.execute(
-                "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, 'a')", (tenant, agent)
-            )
-        asked = []
-        for _ in range(2):
-            with traced(conn, tmp_path / "trace") as told, router.connection(agent=agent) as it:
-                it.execute(ONE)
-            count, queries = round_trips(told)
-            assert count == 3
-            asked.append(queries[0])
-    assert "SELECT set_config" in asked[0]
-    assert asked[1].endswith(f"'{tenant}'")
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                conn.execute(divided, values)
+            assert conn.info.transaction_status == TransactionStatus.INERROR
+    with router.connection(tenant=tenant) as conn:
+        assert conn.execute(WHOSE).fetchone() == (str(tenant),)
+
+
+def test_values_that_cannot_be_sent_leave_the_transaction_to_be_opened(router, tenant):
+    """They are refused before anything goes out."""
+    with router.connection(tenant=tenant) as conn:
+        with pytest.raises(psycopg.DataError):
+            conn.execute("SELECT %s", ("\0",))
+        assert copied(conn) == str(tenant)

@@ -1,0 +1,70 @@
+"""Messages that travel together, in libpq's pipeline mode, and their answers as they arrive.
+
+psycopg's own generators give the interpreter's lock away twice for every result. That is right for
+one long wait, and costs many short ones for the results of a flight, which come all at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg.errors import error_from_result
+from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.waiting import Ready, Wait
+
+if TYPE_CHECKING:
+    from psycopg.abc import PQGen
+    from psycopg.pq.abc import PGconn, PGresult
+
+
+def depart(pgconn: PGconn) -> PQGen[None]:
+    """Hand everything that was sent to the socket."""
+    while pgconn.flush():
+        if (yield Wait.RW) & Ready.R:
+            pgconn.consume_input()
+
+
+def arrive(pgconn: PGconn) -> PQGen[PGresult | None]:
+    """Return the next result, or None after the last one of a statement.
+
+    :raises psycopg.OperationalError: when the connection ended before
+    """
+    while pgconn.is_busy():
+        if (yield Wait.R):
+            pgconn.consume_input()
+    return pgconn.get_result()
+
+
+def land(pgconn: PGconn, statements: int) -> PQGen[list[PGresult]]:
+    """Return the result of each statement of a flight, and leave pipeline mode.
+
+    A server that ends the session may say why before: then its last word is the last result.
+
+    :raises psycopg.OperationalError: when the connection ended without a word
+    """
+    landed: list[PGresult] = []
+    try:
+        for _ in range(statements):
+            while (result := (yield from arrive(pgconn))) is not None:
+                landed.append(result)
+        yield from arrive(pgconn)
+        pgconn.exit_pipeline_mode()
+    except psycopg.OperationalError:
+        if not any(it.status == ExecStatus.FATAL_ERROR for it in landed):
+            raise
+    return landed
+
+
+def refusal(pgconn: PGconn, result: PGresult) -> psycopg.Error:
+    """Return the error that a result carries."""
+    return error_from_result(result, encoding=pgconn._encoding)  # noqa: SLF001  psycopg's own way
+
+
+def drain(pgconn: PGconn) -> PQGen[None]:
+    """Read a flight that was refused to its end, so that the connection may be used again."""
+    while pgconn.status == ConnStatus.OK:
+        result = yield from arrive(pgconn)
+        if result is not None and result.status == ExecStatus.PIPELINE_SYNC:
+            pgconn.exit_pipeline_mode()
+            return

@@ -13,7 +13,7 @@ from tenantry.call import EXPLAINED_S
 from tenantry.drive import adrive
 from tenantry.errors import DeadlineExceeded, OutcomeUnknown, Unavailable
 from tenantry.outcome import Outcome, find_out
-from tenantry.prelude import scatter_opening, sweep_opening
+from tenantry.prelude import scatter_prelude, sweep_prelude
 from tenantry.retry import Attempts
 from tenantry.scatter import ScatterResult, checked_partial, gather
 from tenantry.served import again, already_done
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tenantry.call import Call
     from tenantry.keys import TenantKey
     from tenantry.map import Map, Shard
-    from tenantry.prelude import Opening
+    from tenantry.prelude import Prelude
     from tenantry.reads import ReadPolicy
     from tenantry.receipt import Receipt
     from tenantry.scatter import Partial
@@ -215,7 +215,7 @@ class AsyncRouter(AsyncLeasing):
         """
         wanted = checked_partial(partial)
         works = dict.fromkeys(self.map.shards, bind(every, query))
-        found = await self._on_shards(scatter_opening(), works, deadline)
+        found = await self._on_shards(scatter_prelude(), works, deadline)
         return gather(found | self._undescribed(), wanted)
 
     async def sweep(self, queues: Sequence[str], *, deadline: float | None = None) -> ScatterResult:
@@ -227,7 +227,7 @@ class AsyncRouter(AsyncLeasing):
         :param queues: the queues that count
         """
         held, when = self.map, time.monotonic() + self._bound(deadline)
-        answers = await self._on_shards(sweep_opening(), self._sweep_works(queues), deadline)
+        answers = await self._on_shards(sweep_prelude(), self._sweep_works(queues), deadline)
         if any(isinstance(it, Exception) and is_fence(it) for it in answers.values()):
             within = max(when - time.monotonic(), EXPLAINED_S)
             await asyncio.to_thread(self._follower.reload, held, within=within)
@@ -247,24 +247,24 @@ class AsyncRouter(AsyncLeasing):
         return 0.0 if found is Outcome.ROLLED_BACK else None
 
     async def _on_shards(
-        self, opening: Opening, works: Mapping[int, WorkFactory[list[Row]]], deadline: float | None
+        self, prelude: Prelude, works: Mapping[int, WorkFactory[list[Row]]], deadline: float | None
     ) -> dict[str, list[Row] | Exception]:
         when = time.monotonic() + self._bound(deadline)
         shards = [shard for number, shard in self.map.shards.items() if number in works]
         answers = await asyncio.gather(
-            *(self._on_shard(opening, works[shard.id], when, shard) for shard in shards)
+            *(self._on_shard(prelude, works[shard.id], when, shard) for shard in shards)
         )
         return dict(zip((shard.name for shard in shards), answers, strict=True))
 
     async def _on_shard(
-        self, opening: Opening, work: WorkFactory[list[Row]], when: float, shard: Shard
+        self, prelude: Prelude, work: WorkFactory[list[Row]], when: float, shard: Shard
     ) -> list[Row] | Exception:
         try:
             serving = await self._serving(shard, None)
             conn = await serving.acquire(when - time.monotonic())
             alarm = self._watchdog.arm(conn, when)
             try:
-                await conn.begin(opening)
+                await conn.begin(prelude)
                 rows = await adrive(conn, work())
                 await conn.rollback()
                 return rows

@@ -129,9 +129,8 @@ class AsyncLeasing(Served):
         try:
             if orm:
                 lease.orm = await serving.adopt(lease.conn)
-            opening = call.opening
-            call.unheard = opening.rides
-            answers = await lease.conn.begin(opening)
+            answers = await lease.conn.begin(call.opening)
+            call.unheard = lease.conn.opening is not None
             return lease, self.replica_position(call, answers, step.timeline)
         except Exception as error:
             await self._give_up_replica(lease, call)

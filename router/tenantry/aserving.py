@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from tenantry.watchdog import Watchdog
 
 
+class AsyncRoutedPool(AsyncConnectionPool[AsyncRoutedConnection]):
+    """A pool that takes a connection back before its last COMMIT was answered."""
+
+    async def _reset_connection(self, conn: AsyncRoutedConnection) -> None:
+        if not conn.parting:
+            await super()._reset_connection(conn)
+
+
 class AsyncServing:
     """The pool of a place and the engine on it; it belongs to one event loop."""
 
@@ -31,7 +39,7 @@ class AsyncServing:
         self.in_use = 0
         self._patience = settings.acquire_timeout
         self._size = settings.pool_size
-        self._pool: AsyncConnectionPool[AsyncRoutedConnection] = AsyncConnectionPool(
+        self._pool = AsyncRoutedPool(
             connection_class=AsyncRoutedConnection, **pool_options(place, settings)
         )
         self._opened = False
@@ -117,11 +125,11 @@ class AsyncServing:
         if conn.outdated and not conn.pooled:
             # A server goes on to another timeline only without its sessions: it was deposed.
             return False
-        if conn.outdated:
+        if conn.outdated or not conn.parted:
             # No call watches the connection yet, and a deposed primary may be silent.
             alarm = self._watchdog.arm(conn, identity_patience(until))
             try:
-                await conn.ask_who()
+                await conn.settle_down()
             except (Unavailable, psycopg.OperationalError) as error:
                 self.place.failed(error)
                 return False

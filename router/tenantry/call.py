@@ -24,7 +24,7 @@ from tenantry.errors import (
     UnknownTenant,
 )
 from tenantry.keys import key_text
-from tenantry.prelude import Opening, on_primary, on_replica, read_only, with_operation
+from tenantry.prelude import on_primary, on_replica, read_only, with_operation
 from tenantry.receipt import Receipt
 from tenantry.sqlstates import (
     first_line,
@@ -41,7 +41,7 @@ from tenantry.sqlstates import (
 
 if TYPE_CHECKING:
     from tenantry.map import Map, Placement
-    from tenantry.prelude import Awaited
+    from tenantry.prelude import Awaited, Prelude
     from tenantry.reads import Declared
     from tenantry.route import Route
     from tenantry.truth import Guarded
@@ -113,21 +113,19 @@ class Call:
         return max(0.0, self.when - time.monotonic())
 
     @property
-    def opening(self) -> Opening:
-        """How the transaction opens where the call is served now."""
-        prelude, schema = self.route.prelude, self.route.placement.schema
-        # Who the tenant is must be known first.
-        rides = self.route.tenant is not None
+    def opening(self) -> Prelude:
+        """What opens the transaction where the call is served now."""
+        prelude = self.route.prelude
         if self.read is None:
             if self.operation is None:
-                return Opening(prelude, schema, rides)
-            return Opening(with_operation(prelude, self.operation, self.of.key_type), schema)
+                return prelude
+            return with_operation(prelude, self.operation, self.of.key_type)
         if self.replica is not None and self.proven is None:
-            return Opening(on_replica(prelude, self.awaited), schema)
+            return on_replica(prelude, self.awaited)
         if self.replica is None and self.line is not None:
-            return Opening(on_primary(prelude), schema)
+            return on_primary(prelude)
         # Also on the primary: what a caller declares must not work by chance.
-        return Opening(read_only(prelude), schema, rides)
+        return read_only(prelude)
 
     def watch(self, conn: Guarded) -> None:
         """Let the watchdog end the connection at the deadline; watching it twice is allowed."""

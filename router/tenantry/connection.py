@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tenantry.opening import Answers
     from tenantry.place import Place
-    from tenantry.prelude import Opening
+    from tenantry.prelude import Prelude
 
 #: How often a waiting COMMIT looks for Ctrl-C.
 _LOOK_S = 0.1
@@ -98,13 +98,13 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
         place.last_failure = None
         return conn
 
-    def ask_who(self) -> None:
-        """Ask the server who it is.
+    def settle_down(self) -> None:
+        """Take in what is still to come, and ask a server who it is that may have been deposed.
 
         :raises Unavailable: when it may not serve here
         """
         with self.lock:
-            self.wait(self._who())
+            self.wait(self._settle_down())
 
     def close(self) -> None:
         """Close for good; what SQLAlchemy has on loan goes back to its pool, also when broken."""
@@ -114,6 +114,11 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
         else:
             pool.putconn(self)
 
+    def part(self) -> None:
+        """End a read on a replica; nobody waits for the answer to its COMMIT."""
+        with self.lock:
+            self.wait(self._part())
+
     def abandon(self) -> None:
         """Roll back whatever is open; close what cannot be rolled back."""
         try:
@@ -122,9 +127,9 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
             # The server forgets the transaction with its connection.
             self.pgconn.finish()
 
-    def begin(self, opening: Opening) -> Answers:
+    def begin(self, prelude: Prelude) -> Answers:
         """Open a routed transaction, now or along with its first statement."""
-        if self.puts_off(opening):
+        if self.puts_off(prelude):
             return []
         with self.lock:
             return self.wait(self.open_alone())
@@ -199,13 +204,13 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
         place.last_failure = None
         return conn
 
-    async def ask_who(self) -> None:
-        """Ask the server who it is.
+    async def settle_down(self) -> None:
+        """Take in what is still to come, and ask a server who it is that may have been deposed.
 
         :raises Unavailable: when it may not serve here
         """
         async with self.lock:
-            await self.wait(self._who())
+            await self.wait(self._settle_down())
 
     async def close(self) -> None:
         """Close for good; what SQLAlchemy has on loan goes back to its pool, also when broken."""
@@ -215,6 +220,11 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
         else:
             await pool.putconn(self)
 
+    async def part(self) -> None:
+        """End a read on a replica; nobody waits for the answer to its COMMIT."""
+        async with self.lock:
+            await self.wait(self._part())
+
     async def abandon(self) -> None:
         """Roll back whatever is open; close what cannot be rolled back."""
         try:
@@ -223,9 +233,9 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
             # The server forgets the transaction with its connection.
             self.pgconn.finish()
 
-    async def begin(self, opening: Opening) -> Answers:
+    async def begin(self, prelude: Prelude) -> Answers:
         """Open a routed transaction, now or along with its first statement."""
-        if self.puts_off(opening):
+        if self.puts_off(prelude):
             return []
         async with self.lock:
             return await self.wait(self.open_alone())

@@ -37,7 +37,7 @@ def arrive(pgconn: PGconn) -> PQGen[PGresult | None]:
 
 
 def land(pgconn: PGconn, statements: int) -> PQGen[list[PGresult]]:
-    """Return the result of each statement of a flight, and leave pipeline mode.
+    """Let a flight go; return the result of each of its statements, and leave pipeline mode.
 
     A server that ends the session may say why before: then its last word is the last result.
 
@@ -45,8 +45,15 @@ def land(pgconn: PGconn, statements: int) -> PQGen[list[PGresult]]:
     """
     landed: list[PGresult] = []
     try:
-        for _ in range(statements):
-            while (result := (yield from arrive(pgconn))) is not None:
+        yield from depart(pgconn)
+        while statements:
+            while pgconn.is_busy():
+                if (yield Wait.R):
+                    pgconn.consume_input()
+            result = pgconn.get_result()
+            if result is None:
+                statements -= 1
+            else:
                 landed.append(result)
         yield from arrive(pgconn)
         pgconn.exit_pipeline_mode()

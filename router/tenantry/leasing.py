@@ -128,9 +128,8 @@ class Leasing(Served):
         try:
             if orm:
                 lease.orm = serving.adopt(lease.conn)
-            opening = call.opening
-            call.unheard = opening.rides
-            answers = lease.conn.begin(opening)
+            answers = lease.conn.begin(call.opening)
+            call.unheard = lease.conn.opening is not None
             return lease, self.replica_position(call, answers, step.timeline)
         except Exception as error:
             self._give_up_replica(lease, call)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import generators
 from psycopg._preparing import Prepare
-from psycopg.pq import ExecStatus
+from psycopg.errors import InFailedSqlTransaction
+from psycopg.pq import ExecStatus, TransactionStatus
 
-from tenantry.flight import depart, land, refusal
-from tenantry.prelude import Opening, message
+from tenantry.flight import land, refusal
+from tenantry.prelude import SETTINGS, Prelude
 from tenantry.prepared import is_one
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
     from tenantry.call import Call
-    from tenantry.prelude import Prelude
     from tenantry.prepared import BucketStatements
 
 # What may outlive its transaction, and would reach the next tenant on the connection. It is taken
@@ -39,7 +39,7 @@ class Openable(psycopg.BaseConnection[Any]):
     """What both colours share: the transaction that opens with, or before, its first statement."""
 
     #: What opens the transaction and has not been sent yet.
-    opening: Opening | None = None
+    opening: Prelude | None = None
     #: Whether a statement is on its way that the opening may travel with.
     accompanied: bool = False
     #: Whether something may have been left in the session for whoever has the connection next.
@@ -48,26 +48,61 @@ class Openable(psycopg.BaseConnection[Any]):
     call: Call | None = None
     statements: BucketStatements
 
-    def puts_off(self, opening: Opening) -> bool:
+    def puts_off(self, prelude: Prelude) -> bool:
         """Note how the next transaction opens; say whether that waits for its first statement.
 
         :raises psycopg.OperationalError: when the connection is closed
         """
         self._check_connection_ok()
-        self.statements.schema = opening.schema.encode()
+        self.statements.schema = prelude.schema.encode()
         self.statements.wrote = False
         if self.lasting:
             self.lasting = False
-            opening = Opening(_CLEAN + opening.prelude, opening.schema)
-        self.opening = opening
-        return opening.rides
+            prelude = Prelude(_CLEAN + prelude.statements, prelude.schema)
+        self.opening = prelude
+        return prelude.settings is not None
 
     def open_alone(self) -> PQGen[Answers]:
         """Open the transaction by one message; give the first row of each of its results."""
         assert self.opening is not None
-        self.pgconn.send_query(message(self.opening.prelude))
+        self.pgconn.send_query(self.opening.message)
         self.opening = None
         return (yield from self._answers())
+
+    def send_opening(self) -> int:
+        """Send what opens the transaction as a part of a flight; return how many answers it has."""
+        assert self.opening is not None
+        pgconn, named = self.pgconn, self.statements.openers
+        parts = (self.opening.statements[0], None), (SETTINGS, self.opening.settings)
+        self.opening = None
+        if self.statements.prepare_threshold is None:
+            for text, values in parts:
+                pgconn.send_query_params(text, values)
+            return len(parts)
+        answers = len(parts)
+        for text, values in parts:
+            name = named.get(text)
+            if name is None:
+                name = self.statements.name_opener(text)
+                pgconn.send_prepare(name, text)
+                answers += 1
+            pgconn.send_query_prepared(name, values)
+        return answers
+
+    def nothing_to_commit(self) -> bool:
+        """Say whether no transaction is open; one that was put off is forgotten.
+
+        :raises psycopg.errors.InFailedSqlTransaction: when COMMIT would roll it back
+        """
+        self._check_connection_ok()
+        self.opening = None
+        status = self.pgconn.transaction_status
+        if status == TransactionStatus.INERROR:
+            raise InFailedSqlTransaction(
+                "the transaction has failed, so COMMIT would roll it back: roll back and run it "
+                "again, or wrap the statement that may fail in a savepoint"
+            )
+        return status == TransactionStatus.IDLE
 
     def _open_now(self) -> PQGen[None]:
         if self.opening is not None:
@@ -124,19 +159,17 @@ class NotingCursor(psycopg._cursor_base.BaseCursor[Any, Any]):  # noqa: SLF001  
             found, name = self._get_prepared(pgq, prepare)
             # To prepare takes an answer of its own.
             if found is not Prepare.SHOULD and (name or pgq.params or is_one(pgq.query)):
-                yield from self._open_and_execute(conn.opening.prelude, pgq, name, binary=binary)
+                yield from self._open_and_execute(pgq, name, binary=binary)
                 return
             yield from conn.open_alone()
         yield from super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary)
 
     def _open_and_execute(
-        self, prelude: Prelude, pgq: PostgresQuery, name: bytes, *, binary: bool | None
+        self, pgq: PostgresQuery, name: bytes, *, binary: bool | None
     ) -> PQGen[None]:
         conn, pgconn = self._conn, self._pgconn
-        conn.opening = None
         pgconn.enter_pipeline_mode()
-        for statement in prelude:
-            pgconn.send_query_params(statement, None)
+        before = conn.send_opening()
         if name:
             self._send_query_prepared(name, pgq, binary=binary)
         else:
@@ -144,14 +177,14 @@ class NotingCursor(psycopg._cursor_base.BaseCursor[Any, Any]):  # noqa: SLF001  
         pgconn.pipeline_sync()
         found = Prepare.YES if name else Prepare.NO
         key = conn.statements.maybe_add_to_cache(pgq, found, name)
-        yield from depart(pgconn)
-        landed = yield from land(pgconn, len(prelude) + 1)
+        landed = yield from land(pgconn, before + 1)
         if conn.call is not None:
             conn.call.unheard = False
-        for result in landed[: len(prelude)]:
+        for result in landed[:before]:
             if result.status == ExecStatus.FATAL_ERROR:
+                conn.statements.clear()
                 raise refusal(pgconn, result)
-        results = landed[len(prelude) :]
+        results = landed[before:]
         if key is not None:
             conn.statements.validate(key, found, name, results)
         self._check_results(results)

@@ -8,7 +8,7 @@ PgBouncer in transaction mode too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg import sql
 
@@ -18,11 +18,14 @@ from tenantry_schema.naming import AGENT_SETTING, OPERATION_KEYS, SHARED, TENANT
 if TYPE_CHECKING:
     from uuid import UUID
 
-#: The statements that open a transaction, in order.
-Prelude: TypeAlias = tuple[bytes, ...]
-
-_PATH = sql.SQL("SET LOCAL search_path = {schema}, {shared}")
+_PATH = sql.SQL("{schema}, {shared}")
+_SET_PATH = b"SET LOCAL search_path = "
 _SET = sql.SQL("SET LOCAL {setting} = {value}")
+#: What sets a transaction's path and tenant where values may be given: one text for all of them.
+SETTINGS = (
+    f"SELECT pg_catalog.set_config('search_path', $1, true), "
+    f"pg_catalog.set_config('{TENANT_SETTING}', $2, true)"
+).encode()
 # While no tenant is named the agent's own row is visible by its id (policy on `agents`), and tells
 # the tenant that all other policies ask for. No row leaves the setting empty: no rows at all.
 _FIND_TENANT = sql.SQL(
@@ -51,21 +54,27 @@ _OPERATION = sql.SQL(
     "INSERT INTO {table} (tenant_id, key) VALUES (current_setting({setting})::{type}, {key})"
 )
 _TYPES = {"uuid": sql.SQL("uuid"), "bigint": sql.SQL("bigint"), "text": sql.SQL("text")}
-_SHARED = sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(SHARED)).as_bytes(None)
+_SET_SHARED = _SET_PATH + sql.Identifier(SHARED).as_bytes(None)
 _ROLE = sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(WORKER)).as_bytes(None)
 
 
-class Opening(NamedTuple):
-    """How a transaction opens.
+class Prelude(NamedTuple):
+    """What opens a transaction.
 
+    :ivar statements: in order, for one message
     :ivar schema: the bucket's
-    :ivar rides: whether nothing that the prelude is answered must be known before the first
-        statement, so that both may travel together
+    :ivar settings: the values of :data:`SETTINGS` when these are all that follows ``BEGIN``, so
+        that nothing is answered which must be known before the first statement
     """
 
-    prelude: Prelude
+    statements: tuple[bytes, ...]
     schema: str
-    rides: bool = False
+    settings: tuple[bytes, bytes] | None = None
+
+    @property
+    def message(self) -> bytes:
+        """One message of all statements, for the simple query protocol."""
+        return b"; ".join(self.statements)
 
 
 class Awaited(NamedTuple):
@@ -89,7 +98,9 @@ def tenant_prelude(schema: str, key: str) -> Prelude:
     :param schema: the bucket's schema, as the map holds it
     :param key: the tenant key's text, validated
     """
-    return _BEGIN, _path(schema), _set(TENANT_SETTING, key)
+    path = _path(schema)
+    statements = _BEGIN, _SET_PATH + path, _set(TENANT_SETTING, key)
+    return Prelude(statements, schema, (path, key.encode()))
 
 
 def agent_prelude(schema: str, agent: UUID) -> Prelude:
@@ -100,13 +111,14 @@ def agent_prelude(schema: str, agent: UUID) -> Prelude:
     find = _FIND_TENANT.format(
         tenant_setting=sql.Literal(TENANT_SETTING), agent=sql.Literal(str(agent))
     )
-    return (
+    statements = (
         _BEGIN,
-        _path(schema),
+        _SET_PATH + _path(schema),
         _set(TENANT_SETTING, ""),
         _set(AGENT_SETTING, str(agent)),
         find.as_bytes(None),
     )
+    return Prelude(statements, schema)
 
 
 def with_operation(prelude: Prelude, operation: str, key_type: str) -> Prelude:
@@ -114,7 +126,8 @@ def with_operation(prelude: Prelude, operation: str, key_type: str) -> Prelude:
 
     :param operation: checked: text without NUL
     """
-    return *prelude, enter_operation(operation, key_type).as_bytes(None)
+    enter = enter_operation(operation, key_type).as_bytes(None)
+    return Prelude((*prelude.statements, enter), prelude.schema)
 
 
 def enter_operation(operation: str, key_type: str) -> sql.Composed:
@@ -129,7 +142,7 @@ def enter_operation(operation: str, key_type: str) -> sql.Composed:
 
 def read_only(prelude: Prelude) -> Prelude:
     """Return what opens a transaction in which Postgres refuses every write."""
-    return _BEGIN_READ_ONLY, *prelude[1:]
+    return Prelude((_BEGIN_READ_ONLY, *prelude.statements[1:]), prelude.schema, prelude.settings)
 
 
 def on_replica(prelude: Prelude, awaited: Awaited | None) -> Prelude:
@@ -139,7 +152,8 @@ def on_replica(prelude: Prelude, awaited: Awaited | None) -> Prelude:
     """
     # Before anything that takes a snapshot, which would keep replay from going on.
     wait = () if awaited is None else (awaited.text,)
-    return _BEGIN_READ_ONLY, *wait, *prelude[1:], _REPLAYED
+    statements = (_BEGIN_READ_ONLY, *wait, *prelude.statements[1:], _REPLAYED)
+    return Prelude(statements, prelude.schema)
 
 
 def on_primary(prelude: Prelude) -> Prelude:
@@ -147,22 +161,18 @@ def on_primary(prelude: Prelude) -> Prelude:
 
     Its last result says where the primary stands, and on which lines its history has run.
     """
-    return *read_only(prelude), WRITTEN + b", " + LINES
+    statements = read_only(prelude).statements
+    return Prelude((*statements, WRITTEN + b", " + LINES), prelude.schema)
 
 
-def scatter_opening() -> Opening:
-    """Return how a read on a whole shard opens, for no tenant."""
-    return Opening((_BEGIN_READ_ONLY, _SHARED), SHARED)
+def scatter_prelude() -> Prelude:
+    """Return what opens a read on a whole shard, for no tenant."""
+    return Prelude((_BEGIN_READ_ONLY, _SET_SHARED), SHARED)
 
 
-def sweep_opening() -> Opening:
-    """Return how a look at which tenants of a shard have something to do opens."""
-    return Opening((_BEGIN_READ_ONLY, _SHARED, _ROLE), SHARED)
-
-
-def message(prelude: Prelude) -> bytes:
-    """Return one message that opens the transaction, for the simple query protocol."""
-    return b"; ".join(prelude)
+def sweep_prelude() -> Prelude:
+    """Return what opens a look at which tenants of a shard have something to do."""
+    return Prelude((_BEGIN_READ_ONLY, _SET_SHARED, _ROLE), SHARED)
 
 
 def _path(schema: str) -> bytes:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from psycopg._preparing import PrepareManager
@@ -39,6 +40,24 @@ class BucketStatements(PrepareManager):
         self.schema = b""
         #: Whether a statement of the open transaction may have written.
         self.wrote = False
+        #: What opens transactions, by its text: the names under which the server knows it.
+        self.openers: dict[bytes, bytes] = {}
+        self._named = count()
+
+    def name_opener(self, text: bytes) -> bytes:
+        """Return a new name for what opens transactions; the server is to be told it now."""
+        # Never a second time: the server may still know a name that was forgotten here.
+        name = self.openers[text] = b"tenantry_%d" % next(self._named)
+        return name
+
+    def clear(self) -> bool:
+        """Forget all names, and have the server forget them."""
+        named = bool(self.openers)
+        self.openers.clear()
+        forgot = super().clear()
+        if named and not forgot:
+            self._to_flush.append(None)
+        return named or forgot
 
     def get(self, query: PostgresQuery, prepare: bool | None = None) -> Any:  # noqa: FBT001  theirs
         """Say how a statement is to be sent."""

@@ -13,7 +13,7 @@ from tenantry.drive import drive
 from tenantry.errors import DeadlineExceeded, OutcomeUnknown, Unavailable
 from tenantry.leasing import Leasing
 from tenantry.outcome import Outcome, find_out
-from tenantry.prelude import scatter_opening, sweep_opening
+from tenantry.prelude import scatter_prelude, sweep_prelude
 from tenantry.retry import Attempts
 from tenantry.scatter import ScatterResult, checked_partial, gather
 from tenantry.served import again, already_done
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tenantry.call import Call
     from tenantry.keys import TenantKey
     from tenantry.map import Map, Shard
-    from tenantry.prelude import Opening
+    from tenantry.prelude import Prelude
     from tenantry.reads import ReadPolicy
     from tenantry.receipt import Receipt
     from tenantry.scatter import Partial
@@ -211,7 +211,7 @@ class Router(Leasing):
         """
         wanted = checked_partial(partial)
         works = dict.fromkeys(self.map.shards, bind(every, query))
-        found = self._on_shards(scatter_opening(), works, deadline)
+        found = self._on_shards(scatter_prelude(), works, deadline)
         return gather(found | self._undescribed(), wanted)
 
     def sweep(self, queues: Sequence[str], *, deadline: float | None = None) -> ScatterResult:
@@ -223,7 +223,7 @@ class Router(Leasing):
         :param queues: the queues that count
         """
         held, when = self.map, time.monotonic() + self._bound(deadline)
-        answers = self._on_shards(sweep_opening(), self._sweep_works(queues), deadline)
+        answers = self._on_shards(sweep_prelude(), self._sweep_works(queues), deadline)
         if any(isinstance(it, Exception) and is_fence(it) for it in answers.values()):
             within = max(when - time.monotonic(), EXPLAINED_S)
             self._follower.reload(than=held, within=within)
@@ -243,25 +243,25 @@ class Router(Leasing):
         return 0.0 if found is Outcome.ROLLED_BACK else None
 
     def _on_shards(
-        self, opening: Opening, works: Mapping[int, WorkFactory[list[Row]]], deadline: float | None
+        self, prelude: Prelude, works: Mapping[int, WorkFactory[list[Row]]], deadline: float | None
     ) -> dict[str, list[Row] | Exception]:
         when = time.monotonic() + self._bound(deadline)
         shards = [shard for number, shard in self.map.shards.items() if number in works]
         with ThreadPoolExecutor(max(1, len(shards)), thread_name_prefix="tenantry-scatter") as pool:
             answers = pool.map(
-                lambda shard: self._on_shard(opening, works[shard.id], when, shard), shards
+                lambda shard: self._on_shard(prelude, works[shard.id], when, shard), shards
             )
             return dict(zip((shard.name for shard in shards), answers, strict=True))
 
     def _on_shard(
-        self, opening: Opening, work: WorkFactory[list[Row]], when: float, shard: Shard
+        self, prelude: Prelude, work: WorkFactory[list[Row]], when: float, shard: Shard
     ) -> list[Row] | Exception:
         try:
             serving = self._serving(shard, None)
             conn = serving.acquire(when - time.monotonic())
             alarm = self._watchdog.arm(conn, when)
             try:
-                conn.begin(opening)
+                conn.begin(prelude)
                 rows = drive(conn, work())
                 conn.rollback()
                 return rows

@@ -29,6 +29,14 @@ ADOPTED: ContextVar[Any] = ContextVar("tenantry_adopted", default=None)
 ASKING: ContextVar[Call | None] = ContextVar("tenantry_asking", default=None)
 
 
+class RoutedPool(ConnectionPool[RoutedConnection]):
+    """A pool that takes a connection back before its last COMMIT was answered."""
+
+    def _reset_connection(self, conn: RoutedConnection) -> None:
+        if not conn.parting:
+            super()._reset_connection(conn)
+
+
 class Serving:
     """The pool of a place and the engine on it."""
 
@@ -39,9 +47,7 @@ class Serving:
         self.in_use = 0
         self._patience = settings.acquire_timeout
         self._size = settings.pool_size
-        self._pool: ConnectionPool[RoutedConnection] = ConnectionPool(
-            connection_class=RoutedConnection, **pool_options(place, settings)
-        )
+        self._pool = RoutedPool(connection_class=RoutedConnection, **pool_options(place, settings))
         self._pool.open(wait=False)
         self._engine: Engine | None = None
         self._engine_lock = threading.Lock()
@@ -126,11 +132,11 @@ class Serving:
         if conn.outdated and not conn.pooled:
             # A server goes on to another timeline only without its sessions: it was deposed.
             return False
-        if conn.outdated:
+        if conn.outdated or not conn.parted:
             # No call watches the connection yet, and a deposed primary may be silent.
             alarm = self._watchdog.arm(conn, identity_patience(until))
             try:
-                conn.ask_who()
+                conn.settle_down()
             except (Unavailable, psycopg.OperationalError) as error:
                 self.place.failed(error)
                 return False

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 from psycopg import errors as pg
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq import ExecStatus
 
 from tenantry.errors import OutcomeUnknown
 from tenantry.flight import arrive, depart, drain, refusal
-from tenantry.opening import Openable
+from tenantry.parting import Partable
 from tenantry.pooled import keeps_statements
 from tenantry.prelude import WRITTEN
 from tenantry.prepared import BucketStatements
@@ -73,7 +73,7 @@ class Guarded(Shuttable, Protocol):
     node_label: str
 
 
-class Truthful(Openable):
+class Truthful(Partable):
     """What both colours share: who the server is, warnings seen, the checked COMMIT."""
 
     #: True from the moment COMMIT was handed to the socket until it was acknowledged.
@@ -180,6 +180,11 @@ class Truthful(Openable):
         self.backend = (int(pid), started) if int(pid) == self.pgconn.backend_pid else None
         self.place.admit(self.node_label, self.system, self.timeline, home)
 
+    def _settle_down(self) -> PQGen[None]:
+        yield from self._await_parting()
+        if self.outdated:
+            yield from self._who()
+
     def settle(self) -> PQGen[None]:
         """Ask a new connection's server who it is, and prepare nothing that would not be kept.
 
@@ -192,18 +197,10 @@ class Truthful(Openable):
                 self.statements.prepare_threshold = None
 
     def _checked_commit(self) -> PQGen[None]:
-        self._check_connection_ok()
         if self.wants_position:
             yield from self._open_now()
-        self.opening = None
-        status = self.pgconn.transaction_status
-        if status == TransactionStatus.IDLE:
+        if self.nothing_to_commit():
             return
-        if status == TransactionStatus.INERROR:
-            raise pg.InFailedSqlTransaction(
-                "the transaction has failed, so COMMIT would roll it back: roll back and run it "
-                "again, or wrap the statement that may fail in a savepoint"
-            )
         if self.outdated:
             yield from self._who()
         self.place.check_one_primary()

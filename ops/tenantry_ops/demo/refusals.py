@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import psycopg
 
-from tenantry.prelude import message, tenant_prelude
+from tenantry.prelude import tenant_prelude
 from tenantry_schema.errors import TenantryError, UnknownTenant
 from tenantry_schema.naming import APP
 
@@ -87,7 +87,7 @@ def _refused(asked: str, ask: Callable[[], None], expected: type[Exception]) -> 
 def _stray(router: Router, fleet: Fleet, shard: int, bucket: Placement, tenant: UUID) -> None:
     server = next(it for it in fleet.shards if it.name == router.map.shards[shard].name).primary
     with psycopg.connect(fleet.conninfo(server, user=APP), autocommit=True) as conn:
-        conn.execute(message(tenant_prelude(bucket.schema, str(tenant))))
+        conn.execute(tenant_prelude(bucket.schema, str(tenant)).message)
         conn.execute(_TASK, (tenant, uuid4()))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -10,7 +12,8 @@ from psycopg import IsolationLevel
 from psycopg.pq import Trace, TransactionStatus
 from sqlalchemy import text
 
-from tenantry import AsyncRouter, Router, mint_agent_id
+from tenantry import AsyncRouter, Router, Stale, mint_agent_id
+from tenantry.replicas.news import wait_for_news
 
 ONE = "SELECT 1"
 #: A statement that may not travel with what opens its transaction.
@@ -32,20 +35,20 @@ def traced(conn, path):
 def round_trips(told):
     """Return how often the server was ready again, and what it was asked."""
     sent = [line for line in told if line[0] == "F" and line[2] in {"Query", "Parse"}]
-    # A statement's name, which has none here, comes before its text.
-    texts = [line[3].strip().removeprefix('"" ').rstrip(" 0123456789") for line in sent]
-    return sum(line[2] == "ReadyForQuery" for line in told), [it.strip('"') for it in texts]
+    # A statement's name, which may be none, comes before its text.
+    texts = [re.fullmatch(r'(?:"\w*" )?"(.*)"[ 0-9]*', line[3].strip())[1] for line in sent]
+    return sum(line[2] == "ReadyForQuery" for line in told), texts
 
 
 def check(told, tenant, schema):
     """The first statement comes along with BEGIN and its routing: one less than without routing."""
     count, asked = round_trips(told)
+    (values,) = (line[3] for line in told if line[2] == "Bind" and str(tenant) in line[3])
     assert count == 2
+    assert f'"{schema}", "shared"' in values
     assert asked[0] == "BEGIN"
-    assert f'search_path = "{schema}", "shared' in asked[1]
-    assert f"'{tenant}'" in asked[2]
-    assert asked[3] == ONE
-    assert asked[-1] == "COMMIT"
+    assert "set_config('search_path', $1, true)" in asked[1]
+    assert asked[2:] == [ONE, "COMMIT"]
 
 
 @pytest.mark.parametrize("door", ["connection", "session"])
@@ -121,6 +124,23 @@ def test_a_prepared_statement_travels_too(narrow, tenant, tmp_path):
     assert [it for it in asked if "SELECT" in it] == []
 
 
+def test_a_read_on_a_replica_takes_one_round_trip(narrow, tenant, tmp_path):
+    """Once the sampler has asked the server that the connection leads to; COMMIT is not awaited."""
+    read = Stale(seconds=60, otherwise="wait", wait=timedelta(seconds=20))
+    with narrow.connection(tenant=tenant, read=read) as conn:
+        pass
+    watch = narrow._sampler.watch(narrow.map.shards[narrow.where(tenant=tenant).shard])
+    while watch.state.replicas[0].sent < conn.since:
+        wait_for_news(watch, 1.0)
+    with narrow.connection(tenant=tenant, read=read) as conn:
+        with traced(conn, tmp_path / "trace") as told:
+            conn.execute("SELECT %s::int", (1,))
+        assert conn.receipt.role == "replica"
+    count, asked = round_trips(told)
+    assert count == 1
+    assert asked[0] == "BEGIN READ ONLY"
+
+
 def test_an_agents_tenant_is_found_before_its_first_statement(narrow, tenant, tmp_path):
     """The first call by an id takes a message more, and later ones know the tenant."""
     agent = mint_agent_id(tenant)
@@ -135,8 +155,8 @@ def test_an_agents_tenant_is_found_before_its_first_statement(narrow, tenant, tm
         count, queries = round_trips(told)
         assert count == trips
         asked.append(queries)
-    assert "SELECT set_config" in asked[0][0]
-    assert f"'{tenant}'" in asked[1][2]
+    assert f"WHERE id = '{agent}'" in asked[0][0]
+    assert asked[1][-2:] == [ONE, "COMMIT"]
 
 
 WHOSE = "SELECT current_setting('tenantry.tenant', true)"

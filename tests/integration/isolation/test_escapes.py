@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 
 from tenantry import mint_agent_id
-from tenantry.prelude import message, tenant_prelude
+from tenantry.prelude import tenant_prelude
 from tenantry_ops.cluster import read_places
 from tenantry_ops.structure import schema_diff
 from tenantry_schema.layout import Layout, bucket_statements
@@ -58,7 +58,7 @@ def routed(laid_out, neighbours):
     """The first tenant's routed transaction, and the second tenant's key."""
     home, server, mine, other = neighbours
     with psycopg.connect(laid_out.conninfo(server, user="tenantry_app"), autocommit=True) as conn:
-        conn.execute(message(tenant_prelude(home.schema, str(mine))))
+        conn.execute(tenant_prelude(home.schema, str(mine)).message)
         yield conn, home, mine, other
         conn.rollback()
 
@@ -167,7 +167,7 @@ def test_prepared_statements_follow_the_tenant(laid_out, neighbours):
     with psycopg.connect(laid_out.conninfo(server, user="tenantry_app"), autocommit=True) as conn:
         for _ in range(8):
             for key in (mine, other):
-                conn.execute(message(tenant_prelude(home.schema, str(key))))
+                conn.execute(tenant_prelude(home.schema, str(key)).message)
                 conn.execute("SET LOCAL plan_cache_mode = force_generic_plan")
                 rows = conn.execute("SELECT tenant_id FROM agents", prepare=True).fetchall()
                 assert rows == [(key,)]
@@ -188,7 +188,7 @@ def test_nothing_of_a_tenant_outlives_its_transaction(laid_out, neighbours):
     """A connection that goes back to a pool names no tenant and finds no table."""
     home, server, mine, _ = neighbours
     with psycopg.connect(laid_out.conninfo(server, user="tenantry_app"), autocommit=True) as conn:
-        conn.execute(message(tenant_prelude(home.schema, str(mine))))
+        conn.execute(tenant_prelude(home.schema, str(mine)).message)
         conn.commit()
         setting = conn.execute("SELECT nullif(current_setting('tenantry.tenant', true), '')")
         assert setting.fetchone() == (None,)
@@ -202,7 +202,7 @@ def test_readers_read_their_tenant_only_and_write_nothing(laid_out, neighbours):
     """The read-only role is held by the same policies."""
     home, server, mine, _ = neighbours
     with psycopg.connect(laid_out.conninfo(server, user="tenantry_read"), autocommit=True) as conn:
-        conn.execute(message(tenant_prelude(home.schema, str(mine))))
+        conn.execute(tenant_prelude(home.schema, str(mine)).message)
         assert conn.execute("SELECT tenant_id FROM agents").fetchall() == [(mine,)]
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             conn.execute("DELETE FROM agents")
@@ -255,7 +255,7 @@ def test_views_show_no_foreign_rows(laid_out, neighbours, kind):
         made(laid_out, server, home, owner, statement=statement, drop="DROP VIEW {0}.every"),
         psycopg.connect(laid_out.conninfo(server, user="tenantry_app"), autocommit=True) as conn,
     ):
-        conn.execute(message(tenant_prelude(home.schema, str(mine))))
+        conn.execute(tenant_prelude(home.schema, str(mine)).message)
         rows = conn.execute("SELECT tenant_id FROM every").fetchall()
     assert rows == [(mine,)] * seen
 
@@ -274,7 +274,7 @@ def test_functions_show_no_foreign_rows(laid_out, neighbours, kind):
         made(laid_out, server, home, "tenantry_owner", statement=statement, drop=drop),
         psycopg.connect(laid_out.conninfo(server, user="tenantry_app"), autocommit=True) as conn,
     ):
-        conn.execute(message(tenant_prelude(home.schema, str(mine))))
+        conn.execute(tenant_prelude(home.schema, str(mine)).message)
         rows = conn.execute("SELECT tenant_id FROM all_agents()").fetchall()
     assert rows == [(mine,)] * seen
 

@@ -407,19 +407,52 @@ def test_a_read_whose_commit_is_not_answered_has_no_unknown_outcome(laid_out, ro
     """It could write nothing: it was interrupted, or ended by its deadline."""
     shard = shard_of(laid_out, router, tenant)
     until_replayed(router, tenant, add_agent(router, tenant))
-    replica = laid_out.superuser_conninfo(shard.replicas[0], SHARD_DATABASE)
-    with psycopg.connect(replica, autocommit=True) as superuser, pytest.raises(ReadInterrupted):
-        with router.connection(tenant=tenant, read=LENIENT) as conn:
-            superuser.execute("SELECT pg_terminate_backend(%s, 20000)", (backend_of(conn),))
-    frozen = None
+    with terminating(laid_out, shard) as terminate, pytest.raises(ReadInterrupted):
+        with router.session(tenant=tenant, read=LENIENT) as session:
+            terminate(backend_of(session.connection().connection))
+    with freezing() as freeze, pytest.raises(DeadlineExceeded):
+        with router.session(tenant=tenant, read=LENIENT, deadline=1) as session:
+            freeze(backend_of(session.connection().connection))
+
+
+def test_a_read_on_a_replica_does_not_wait_for_its_commit(laid_out, tenant):
+    """What it read it has; whoever comes next is not kept waiting by a server that is gone."""
+    with Router(laid_out.catalog_conninfo(), pool_size=1) as narrow:
+        shard = shard_of(laid_out, narrow, tenant)
+        until_replayed(narrow, tenant, add_agent(narrow, tenant))
+        with terminating(laid_out, shard) as terminate:
+            with narrow.connection(tenant=tenant, read=LENIENT) as conn:
+                terminate(backend_of(conn))
+        assert narrow.run(lambda: count(tenant), tenant=tenant, read=LENIENT) == 1
+        with freezing() as freeze:
+            with narrow.connection(tenant=tenant, read=LENIENT) as conn:
+                assert on_replica(laid_out, shard, conn.receipt)
+                freeze(backend_of(conn))
+            assert narrow.run(lambda: count(tenant), tenant=tenant, read=LENIENT) == 1
+
+
+@contextmanager
+def terminating(fleet, shard):
+    """Give what ends a session of a shard's replica."""
+    replica = fleet.superuser_conninfo(shard.replicas[0], SHARD_DATABASE)
+    with psycopg.connect(replica, autocommit=True) as superuser:
+        yield lambda pid: superuser.execute("SELECT pg_terminate_backend(%s, 20000)", (pid,))
+
+
+@contextmanager
+def freezing():
+    """Give what stops a process, until the end."""
+    frozen = []
+
+    def freeze(pid):
+        frozen.append(pid)
+        os.kill(pid, signal.SIGSTOP)
+
     try:
-        with pytest.raises(DeadlineExceeded):
-            with router.connection(tenant=tenant, read=LENIENT, deadline=1) as conn:
-                frozen = backend_of(conn)
-                os.kill(frozen, signal.SIGSTOP)
+        yield freeze
     finally:
-        if frozen is not None:
-            os.kill(frozen, signal.SIGCONT)
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
 
 
 def until_replayed(router, tenant, token):

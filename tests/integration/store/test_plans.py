@@ -14,7 +14,7 @@ from psycopg.adapt import Transformer
 
 from tenantry import actors, agents, history, schedules, tasks
 from tenantry.drive import drive as plain_drive
-from tenantry.prelude import message, sweep_opening
+from tenantry.prelude import sweep_prelude
 from tenantry_schema.naming import APP, SHARD_DATABASE
 from tenantry_schema.store.due import due
 
@@ -159,7 +159,7 @@ def test_hot_statements_go_through_their_indexes(full, router, tenant):
     edges = [tasks.Edge(graph[1].id, graph[0].id, "ignore")]
     plans = []
     with psycopg.connect(conninfo, autocommit=True) as conn:
-        conn.execute(message(router._route(tenant, None).prelude))
+        conn.execute(router._route(tenant, None).prelude.message)
 
         def run(factory):
             return drive(conn, factory(), plans)
@@ -222,7 +222,7 @@ def long_queue(laid_out, router, tenant):
 def test_hot_statements_are_not_planned_anew_each_time(long_queue, router, tenant):
     """With statistics of a long queue Postgres settles for one plan for all values."""
     with psycopg.connect(long_queue, autocommit=True, prepare_threshold=0) as conn:
-        conn.execute(message(router._route(tenant, None).prelude), prepare=False)
+        conn.execute(router._route(tenant, None).prelude.message, prepare=False)
 
         def run(factory):
             return plain_drive(conn, factory())
@@ -255,7 +255,7 @@ def test_history_looks_into_the_partitions_of_its_range_only(full, router, tenan
             ("logs", history.logs(tenant, task=uuid4(), **span)),
         ):
             plans = []
-            conn.execute(message(router._route(tenant, None).prelude))
+            conn.execute(router._route(tenant, None).prelude.message)
             drive(conn, factory(), plans)
             conn.rollback()
             touched = {it["Relation Name"] for it in nodes(plans[0]) if "Relation Name" in it}
@@ -267,7 +267,7 @@ def swept(conninfo, schema):
     """Return how a sweep of one bucket went."""
     (query,) = due([schema], ["default"])
     with psycopg.connect(conninfo, autocommit=True) as conn:
-        conn.execute(message(sweep_opening().prelude))
+        conn.execute(sweep_prelude().message)
         text = sql.SQL("EXPLAIN (ANALYZE, BUFFERS, VERBOSE, FORMAT JSON) ") + query.text
         plan = conn.execute(text, query.params).fetchone()[0][0]["Plan"]
         conn.rollback()

@@ -23,8 +23,7 @@ from tenantry.errors import (
     UnknownAgent,
     UnknownTenant,
 )
-from tenantry.keys import key_text
-from tenantry.prelude import on_primary, on_replica, read_only, with_operation
+from tenantry.prelude import on_primary, on_replica, with_operation
 from tenantry.receipt import Receipt
 from tenantry.sqlstates import (
     first_line,
@@ -101,7 +100,7 @@ class Call:
         self.line: int | None = None
         self.without: frozenset[str] = frozenset()
         self.unheard = False
-        self.tenant_text = None if route.tenant is None else key_text(route.tenant)
+        self.tenant_text = route.tenant_text
         self.receipt = Receipt(map_version=of.version)
         self._watchdog = watchdog
         self._alarm: Alarm | None = None
@@ -125,7 +124,7 @@ class Call:
         if self.replica is None and self.line is not None:
             return on_primary(prelude)
         # Also on the primary: what a caller declares must not work by chance.
-        return read_only(prelude)
+        return self.route.reading
 
     def watch(self, conn: Guarded) -> None:
         """Let the watchdog end the connection at the deadline; watching it twice is allowed."""

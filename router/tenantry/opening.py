@@ -72,13 +72,13 @@ class Openable(psycopg.BaseConnection[Any]):
     def send_opening(self) -> int:
         """Send what opens the transaction as a part of a flight; return how many answers it has."""
         assert self.opening is not None
-        pgconn, named = self.pgconn, self.statements.openers
-        parts = (self.opening.statements[0], None), (SETTINGS, self.opening.settings)
+        pgconn, named, opening = self.pgconn, self.statements.openers, self.opening
         self.opening = None
         if self.statements.prepare_threshold is None:
-            for text, values in parts:
-                pgconn.send_query_params(text, values)
-            return len(parts)
+            for text in opening.statements:
+                pgconn.send_query_params(text, None)
+            return len(opening.statements)
+        parts = (opening.statements[0], None), (SETTINGS, opening.settings)
         answers = len(parts)
         for text, values in parts:
             name = named.get(text)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from tenantry.errors import InvalidKey
 from tenantry.keys import key_text, normalize, parse_key
-from tenantry.prelude import agent_prelude, tenant_prelude
+from tenantry.prelude import agent_prelude, read_only, tenant_prelude
 
 if TYPE_CHECKING:
     from tenantry.keys import TenantKey
@@ -26,15 +26,33 @@ _KEPT = 16_384
 class Route:
     """Where a call goes, and how it opens its transaction.
 
-    :ivar agent: the agent whose tenant the first message finds out, or None
+    :ivar reading: the prelude of a transaction in which Postgres refuses every write
     :ivar subject: what the caller named, for messages
+    :ivar tenant_text: the text of the tenant's key
+    :ivar agent: the agent whose tenant the first message finds out, or None
     """
 
     placement: Placement
     prelude: Prelude
+    reading: Prelude
     subject: str
     tenant: TenantKey | None
+    tenant_text: str | None
     agent: UUID | None
+
+    @classmethod
+    def of_tenant(cls, placement: Placement, key: TenantKey, subject: str | None = None) -> Route:
+        """Return the route to a tenant whose key is known."""
+        text = key_text(key)
+        prelude = tenant_prelude(placement.schema, text)
+        subject = subject or f"tenant {text}"
+        return cls(placement, prelude, read_only(prelude), subject, key, text, None)
+
+    @classmethod
+    def of_agent(cls, placement: Placement, agent: UUID) -> Route:
+        """Return the route to an agent whose tenant is not known yet."""
+        prelude = agent_prelude(placement.schema, agent)
+        return cls(placement, prelude, read_only(prelude), f"agent {agent}", None, None, agent)
 
 
 class Routes:
@@ -55,30 +73,20 @@ class Routes:
         if found is not None:
             return found
         key = normalize(tenant, self.map.key_type)
-        placement = self.map.of_tenant(key)
-        text = key_text(key)
-        route = Route(
-            placement, tenant_prelude(placement.schema, text), f"tenant {text}", key, None
-        )
-        return _keep(self._tenants, tenant, route)
+        return _keep(self._tenants, tenant, Route.of_tenant(self.map.of_tenant(key), key))
 
     def of_agent(self, agent: UUID) -> Route:
         """Return the route of an agent whose id was minted by tenantry."""
         found = self._agents.get(agent)
         if found is not None:
             return found
-        placement = self.map.of_agent(agent)
-        route = Route(
-            placement, agent_prelude(placement.schema, agent), f"agent {agent}", None, agent
-        )
-        return _keep(self._agents, agent, route)
+        return _keep(self._agents, agent, Route.of_agent(self.map.of_agent(agent), agent))
 
     def learn(self, agent: UUID, tenant_text: str) -> None:
         """Remember an agent's tenant, which never changes: later calls need no look-up."""
-        placement = self.map.of_agent(agent)
         key = parse_key(tenant_text, self.map.key_type)
-        prelude = tenant_prelude(placement.schema, tenant_text)
-        _keep(self._agents, agent, Route(placement, prelude, f"agent {agent}", key, None))
+        route = Route.of_tenant(self.map.of_agent(agent), key, f"agent {agent}")
+        _keep(self._agents, agent, route)
 
 
 def agent_uuid(agent: object) -> UUID:

@@ -96,7 +96,6 @@ class Watchdog:
             with self._lock:
                 if not self._armed:
                     self._busy.clear()
-                    continue
                 now = time.monotonic()
                 for alarm in [alarm for alarm in self._armed if alarm.when <= now]:
                     self._armed.discard(alarm)

@@ -10,8 +10,7 @@ restarted may show an earlier position than before, but no connection outlives a
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from tenantry.errors import InvalidToken, TokenLost, TooStale
 from tenantry.reads import AtLeast, Stale
@@ -34,8 +33,7 @@ _ONE_WAIT_S = 0.5
 FIRST_NEWS_S = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """Open the transaction on a replica. The answer is sent back: a position, None or an error.
 
     :ivar said: what it said to the sampler, if that is enough for a connection that was there then
@@ -49,15 +47,13 @@ class Ask:
     wait: float
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(NamedTuple):
     """Wait until the sampler has news of the shard, or until a moment on the monotonic clock."""
 
     until: float
 
 
-@dataclass(frozen=True, slots=True)
-class OnReplica:
+class OnReplica(NamedTuple):
     """The replica that was asked last answers.
 
     :ivar as_of: the moment that its answer shows in full, or None when none is known
@@ -68,8 +64,7 @@ class OnReplica:
     waited: float
 
 
-@dataclass(frozen=True, slots=True)
-class OnPrimary:
+class OnPrimary(NamedTuple):
     """The primary answers, because no replica qualified.
 
     :ivar timeline: the one on which it must be to answer for a token, or None
@@ -85,8 +80,7 @@ Chosen: TypeAlias = OnReplica | OnPrimary
 Plan: TypeAlias = "Generator[Ask | News, Answer, Chosen]"
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """What a caller declared.
 
     :ivar until: its deadline on the monotonic clock
@@ -121,7 +115,8 @@ def read_plan(
     :raises TooStale: when no replica qualifies and the caller does not want the primary
     """
     began, policy = now(), wish.policy
-    yield from _first_news(watch, wish.until, now)
+    if not watch.state.settled:
+        yield from _first_news(watch, wish.until, now)
     give_up = min(wish.until, now() + policy.wait.total_seconds())
     near, failed = Wish(policy, give_up, wish.patience), set(wish.without)
     while not _of_an_earlier_line(policy, watch.state):

@@ -92,7 +92,7 @@ class Sampler:
     def watch(self, shard: Shard) -> ShardWatch:
         """Return what is known of a shard, which is watched from now on."""
         found = self._shards.get(shard.id)
-        if found is not None and found.watch.shard == shard:
+        if found is not None and (found.watch.shard is shard or found.watch.shard == shard):
             return found.watch
         with self._lock:
             found = self._shards.get(shard.id)

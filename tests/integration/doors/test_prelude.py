@@ -43,12 +43,13 @@ def round_trips(told):
 def check(told, tenant, schema):
     """The first statement comes along with BEGIN and its routing: one less than without routing."""
     count, asked = round_trips(told)
-    (values,) = (line[3] for line in told if line[2] == "Bind" and str(tenant) in line[3])
+    values = [line[3] for line in told if line[2] == "Bind"]
+    # Behind a pooler that keeps no prepared statements the values stand in the text.
+    routing = " ".join([*asked[1:-2], *values])
     assert count == 2
-    assert f'"{schema}", "shared"' in values
-    assert asked[0] == "BEGIN"
-    assert "set_config('search_path', $1, true)" in asked[1]
-    assert asked[2:] == [ONE, "COMMIT"]
+    assert f'"{schema}", "shared"' in routing
+    assert f"'{tenant}'" in routing
+    assert [asked[0], *asked[-2:]] == ["BEGIN", ONE, "COMMIT"]
 
 
 @pytest.mark.parametrize("door", ["connection", "session"])
@@ -112,6 +113,7 @@ def test_a_call_without_a_statement_asks_nothing(narrow, tenant, tmp_path):
     assert told == []
 
 
+@pytest.mark.direct
 def test_a_prepared_statement_travels_too(narrow, tenant, tmp_path):
     """It is prepared by itself, once, and needs no text afterwards."""
     for _ in range(narrow.settings.prepare_threshold + 1):
@@ -124,6 +126,7 @@ def test_a_prepared_statement_travels_too(narrow, tenant, tmp_path):
     assert [it for it in asked if "SELECT" in it] == []
 
 
+@pytest.mark.direct
 def test_a_read_on_a_replica_takes_one_round_trip(narrow, tenant, tmp_path):
     """Once the sampler has asked the server that the connection leads to; COMMIT is not awaited."""
     read = Stale(seconds=60, otherwise="wait", wait=timedelta(seconds=20))

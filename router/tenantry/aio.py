@@ -266,7 +266,7 @@ class AsyncRouter(AsyncLeasing):
             try:
                 await conn.begin(prelude)
                 rows = await adrive(conn, work())
-                await conn.rollback()
+                await conn.part()
                 return rows
             finally:
                 self._watchdog.disarm(alarm)

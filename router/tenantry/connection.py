@@ -115,7 +115,7 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
             pool.putconn(self)
 
     def part(self) -> None:
-        """End a read on a replica; nobody waits for the answer to its COMMIT."""
+        """End a transaction that only read; nobody waits for the answer to its COMMIT."""
         with self.lock:
             self.wait(self._part())
 
@@ -221,7 +221,7 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
             await pool.putconn(self)
 
     async def part(self) -> None:
-        """End a read on a replica; nobody waits for the answer to its COMMIT."""
+        """End a transaction that only read; nobody waits for the answer to its COMMIT."""
         async with self.lock:
             await self.wait(self._part())
 

@@ -46,6 +46,7 @@ def land(pgconn: PGconn, statements: int) -> PQGen[list[PGresult]]:
     landed: list[PGresult] = []
     try:
         yield from depart(pgconn)
+        # As arrive() waits, without a generator for each result.
         while statements:
             while pgconn.is_busy():
                 if (yield Wait.R):

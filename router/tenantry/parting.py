@@ -1,7 +1,8 @@
-"""The end of a read on a replica: its COMMIT is sent, and answered while nobody waits.
+"""The end of a transaction that only read: its COMMIT is sent, and answered while nobody waits.
 
 What was read was given away already, and Postgres let the transaction write nothing, so there is
-nothing that the answer could acknowledge or take back. Whoever has the connection next takes it in.
+nothing that the answer could acknowledge or take back: on a replica, or for a read over several
+shards, which are not serializable anyway. Whoever has the connection next takes the answer in.
 """
 
 from __future__ import annotations

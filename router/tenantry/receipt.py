@@ -17,8 +17,8 @@ class Receipt:
 
     :ivar node: the node that answered, as ``host:port/database``
     :ivar role: ``"primary"`` or ``"replica"``
-    :ivar bound_ms: the answer's age at most, in milliseconds, when the call began; 0 on the primary,
-        None when a token was asked for and no age is known
+    :ivar bound_ms: the answer's age at most, in milliseconds, when the call began; 0 on the
+        primary, None when a token was asked for and no age is known
     :ivar map_version: the version of the map that routed it
     :ivar fallback: whether the primary answered because no replica qualified
     :ivar waited_ms: how long a replica was waited for

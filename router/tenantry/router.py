@@ -263,7 +263,7 @@ class Router(Leasing):
             try:
                 conn.begin(prelude)
                 rows = drive(conn, work())
-                conn.rollback()
+                conn.part()
                 return rows
             finally:
                 self._watchdog.disarm(alarm)

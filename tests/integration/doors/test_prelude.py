@@ -127,6 +127,22 @@ def test_a_prepared_statement_travels_too(narrow, tenant, tmp_path):
 
 
 @pytest.mark.direct
+def test_a_look_at_all_shards_leaves_what_is_prepared(narrow, tenant):
+    """The connections that it uses are those of everybody else."""
+    kept = "SELECT count(*) FROM pg_prepared_statements WHERE name = ANY (%s)"
+
+    def prepared():
+        with narrow.connection(tenant=tenant) as conn:
+            names = [it.decode() for it in conn.statements._names.values()]
+            return conn.execute(kept, (names,), prepare=True).fetchone()[0]
+
+    for _ in range(2):
+        before = prepared()
+    narrow.sweep(["default"])
+    assert prepared() == before > 0
+
+
+@pytest.mark.direct
 def test_a_read_on_a_replica_takes_one_round_trip(narrow, tenant, tmp_path):
     """Once the sampler has asked the server that the connection leads to; COMMIT is not awaited."""
     read = Stale(seconds=60, otherwise="wait", wait=timedelta(seconds=20))

@@ -44,6 +44,7 @@ def bucket_statements(
     """Return the statements that make a bucket, to be run in one transaction.
 
     They are not repeatable: the transaction is the unit, and a bucket that is there is complete.
+    To be run as the owner's role, whose it all is then.
 
     :param number: the bucket's number, which its rows carry
     :param now: the moment around which the first time partitions lie
@@ -68,6 +69,8 @@ def table_statements(  # noqa: PLR0913  where the tables around them lie has def
     shared: str = SHARED,
 ) -> list[Statement]:
     """Return the statements that make a layout's tables in a bucket's schema that is there.
+
+    To be run as the owner's role, whose they are then.
 
     :param schema: the bucket's schema, a name of letters, digits and underscores
     :param parents: the schema that their parents lie in
@@ -111,10 +114,7 @@ def _partition(
     made: list[Statement] = [
         sql.SQL(
             "CREATE TABLE {} PARTITION OF {} (bucket DEFAULT {}) FOR VALUES IN ({}){}{}"
-        ).format(
-            table, sql.Identifier(parents, rule.name), number, number, by_time, _storage(rule)
-        ),
-        _owned(table),
+        ).format(table, sql.Identifier(parents, rule.name), number, number, by_time, _storage(rule))
     ]
     for name, start, end in time_partitions(rule, now):
         child = sql.Identifier(schema, name)
@@ -123,7 +123,6 @@ def _partition(
                 child, table, sql.Literal(start.isoformat()), sql.Literal(end.isoformat())
             )
         )
-        made.append(_owned(child))
     return made
 
 
@@ -161,8 +160,9 @@ def policies(schema: str, table: str, key_type: str) -> list[Statement]:
         sql.Identifier(TENANT_COLUMN), sql.Literal(TENANT_SETTING), _CASTS[key_type]
     )
     return [
-        sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(target),
-        sql.SQL("ALTER TABLE {} FORCE ROW LEVEL SECURITY").format(target),
+        sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY").format(
+            target
+        ),
         sql.SQL("CREATE POLICY tenantry_app ON {} TO {} USING ({mine}) WITH CHECK ({mine})").format(
             target, sql.Identifier(APP), mine=mine
         ),
@@ -191,10 +191,6 @@ def _worker(rule: TableRule, table: sql.Identifier) -> list[Statement]:
         ),
         sql.SQL("GRANT SELECT ({}) ON {} TO {}").format(columns, table, role),
     ]
-
-
-def _owned(table: sql.Identifier) -> Statement:
-    return sql.SQL("ALTER TABLE {} OWNER TO {}").format(table, sql.Identifier(OWNER))
 
 
 def _names(*names: str) -> tuple[sql.Identifier, ...]:

@@ -70,7 +70,9 @@ class HandMover:
 
     def make(self, conn, schema, number, now):
         layout = Layout.from_metadata(Base.metadata)
+        conn.execute("SET LOCAL ROLE tenantry_owner")
         conn.execute(sql.SQL(";").join(bucket_statements(layout, number, now=now)))
+        conn.execute("RESET ROLE")
         conn.execute(
             sql.SQL("REVOKE USAGE ON SCHEMA {} FROM {}").format(
                 sql.Identifier(schema), sql.Identifier(APP)

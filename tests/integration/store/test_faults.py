@@ -141,7 +141,9 @@ def move(catalog, number):
     roles = sql.SQL(", ").join(sql.Identifier(it) for it in SERVING)
     layout = Layout.from_metadata(Base.metadata)
     with psycopg.connect(target.conninfo) as there, psycopg.connect(source.conninfo) as here:
+        there.execute("SET LOCAL ROLE tenantry_owner")
         there.execute(sql.SQL(";").join(bucket_statements(layout, number, now=datetime.now(UTC))))
+        there.execute("RESET ROLE")
         there.execute(sql.SQL("REVOKE USAGE ON SCHEMA {} FROM {}").format(place, roles))
         lock(here, [sql.Identifier(home.schema, it) for it in reversed(TABLES)])
         for name in TABLES:

@@ -38,7 +38,6 @@ _COMMON = {
     # pg_rewind needs them, also in the fast profile.
     "wal_log_hints": "on",
     "full_page_writes": "on",
-    "shared_buffers": "32MB",
 }
 
 #: Settings of each profile: `fast` survives the end of a server but not of the machine.

@@ -41,14 +41,16 @@ def measure(*, delay: float, threads: int, rounds: int, calls: int) -> list[dict
 
     :param delay: seconds of each message on its way, in either direction
     """
-    with stage(buckets=16, pool=threads, replicas=1) as on, _elsewhere(on, delay) as ports:
+    # A replica's connection is free when its last COMMIT was answered: a pool has some to spare.
+    pool_size = 2 * threads
+    with stage(buckets=16, replicas=1) as on, _elsewhere(on, delay) as ports:
         catalog = on.fleet.catalog_conninfo()
         found: list[dict[str, Any]] = []
-        with Router(catalog, pool_size=threads, prepared_max=4000) as router:
+        with Router(catalog, pool_size=pool_size, prepared_max=4000) as router:
             for port, read in zip(ports, (None, _LENIENT), strict=True):
                 name = "primary" if read is None else "replica"
                 plain = make_conninfo(on.app, host="127.0.0.1", port=port)
-                with ConnectionPool(plain, min_size=threads, max_size=threads) as pool:
+                with ConnectionPool(plain, min_size=pool_size, max_size=pool_size) as pool:
                     ways = [
                         plain_way(pool, on.rows, f"plain psycopg_pool on the {name}"),
                         routed_way(router, on.rows, f"routed, {name}", read),

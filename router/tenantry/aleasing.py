@@ -39,7 +39,7 @@ class AsyncLeasing(Served):
             if found is not None:
                 return found
         serving = await self.primary(call)
-        lease = AsyncLease(serving, await serving.acquire(call.remaining))
+        lease = AsyncLease(serving, await serving.acquire(call.remaining, parting=True))
         serving.in_use += 1
         call.watch(lease.conn)
         try:
@@ -117,7 +117,9 @@ class AsyncLeasing(Served):
         node = step.node
         serving = await self._serving(watch.shard, node)
         try:
-            lease = AsyncLease(serving, await serving.acquire(self.replica_patience(call)))
+            patience = self.replica_patience(call)
+            # SQLAlchemy may have questions of its own to a server.
+            lease = AsyncLease(serving, await serving.acquire(patience, parting=not orm))
         except (psycopg.Error, Unavailable) as error:
             return None, error
         serving.in_use += 1

@@ -54,10 +54,13 @@ class AsyncServing:
             )
         return self._engine
 
-    async def acquire(self, patience: float | None = None) -> AsyncRoutedConnection:
+    async def acquire(
+        self, patience: float | None = None, *, parting: bool = False
+    ) -> AsyncRoutedConnection:
         """Take a connection out of the pool.
 
         :param patience: seconds to wait, at most the setting ``acquire_timeout``
+        :param parting: whether the answer to its last COMMIT may still be on its way
         :raises PoolExhausted: when all are in use
         :raises ShardUnavailable: when the server does not answer
         :raises SplitBrain: when two nodes of the shard take writes
@@ -76,7 +79,7 @@ class AsyncServing:
                 raise refused(self.place, self._size, time.monotonic() - started) from error
             usable = False
             try:
-                usable = await self._usable(conn, started + bound)
+                usable = await self._usable(conn, started + bound, parting=parting)
             finally:
                 if not usable:
                     conn.pgconn.finish()
@@ -119,13 +122,13 @@ class AsyncServing:
         conn.lender = self._pool
         return conn
 
-    async def _usable(self, conn: AsyncRoutedConnection, until: float) -> bool:
+    async def _usable(self, conn: AsyncRoutedConnection, until: float, *, parting: bool) -> bool:
         if conn.ended:
             return False
         if conn.outdated and not conn.pooled:
             # A server goes on to another timeline only without its sessions: it was deposed.
             return False
-        if conn.outdated or not conn.parted:
+        if conn.outdated or not (conn.parted or (parting and conn.prompt)):
             # No call watches the connection yet, and a deposed primary may be silent.
             alarm = self._watchdog.arm(conn, identity_patience(until))
             try:

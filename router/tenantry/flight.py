@@ -36,8 +36,10 @@ def arrive(pgconn: PGconn) -> PQGen[PGresult | None]:
     return pgconn.get_result()
 
 
-def land(pgconn: PGconn, statements: int) -> PQGen[list[PGresult]]:
+def land(pgconn: PGconn, statements: int, *, following: bool) -> PQGen[list[PGresult]]:
     """Let a flight go; return the result of each of its statements, and leave pipeline mode.
+
+    :param following: whether it follows another one, whose answers are for nobody
 
     A server that ends the session may say why before: then its last word is the last result.
 
@@ -46,6 +48,8 @@ def land(pgconn: PGconn, statements: int) -> PQGen[list[PGresult]]:
     landed: list[PGresult] = []
     try:
         yield from depart(pgconn)
+        if following:
+            yield from _until_sync(pgconn)
         # As arrive() waits, without a generator for each result.
         while statements:
             while pgconn.is_busy():
@@ -70,9 +74,18 @@ def refusal(pgconn: PGconn, result: PGresult) -> psycopg.Error:
 
 
 def drain(pgconn: PGconn) -> PQGen[None]:
-    """Read a flight that was refused to its end, so that the connection may be used again."""
-    while pgconn.status == ConnStatus.OK:
+    """Read a flight to its end, whatever it brings, so that the connection may be used again.
+
+    :raises psycopg.OperationalError: when the connection ended before
+    """
+    yield from _until_sync(pgconn)
+    pgconn.exit_pipeline_mode()
+
+
+def _until_sync(pgconn: PGconn) -> PQGen[None]:
+    while True:
         result = yield from arrive(pgconn)
         if result is not None and result.status == ExecStatus.PIPELINE_SYNC:
-            pgconn.exit_pipeline_mode()
             return
+        if pgconn.status != ConnStatus.OK:
+            raise psycopg.OperationalError("the connection ended within a flight")

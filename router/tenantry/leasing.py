@@ -38,7 +38,7 @@ class Leasing(Served):
             if found is not None:
                 return found
         serving = self.primary(call)
-        lease = Lease(serving, serving.acquire(call.remaining))
+        lease = Lease(serving, serving.acquire(call.remaining, parting=True))
         serving.in_use += 1
         call.watch(lease.conn)
         try:
@@ -116,7 +116,9 @@ class Leasing(Served):
         node = step.node
         serving = self._serving(watch.shard, node)
         try:
-            lease = Lease(serving, serving.acquire(self.replica_patience(call)))
+            patience = self.replica_patience(call)
+            # SQLAlchemy may have questions of its own to a server.
+            lease = Lease(serving, serving.acquire(patience, parting=not orm))
         except (psycopg.Error, Unavailable) as error:
             return None, error
         serving.in_use += 1

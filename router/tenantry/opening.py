@@ -15,6 +15,7 @@ from psycopg.errors import InFailedSqlTransaction
 from psycopg.pq import ExecStatus, TransactionStatus
 
 from tenantry.flight import land, refusal
+from tenantry.parting import Partable
 from tenantry.prelude import SETTINGS, Prelude
 from tenantry.prepared import is_one
 
@@ -35,7 +36,7 @@ _CLEAN = (b"BEGIN", b"CLOSE ALL", b"UNLISTEN *", b"RESET ALL", b"COMMIT")
 Answers = list[tuple[str, ...]]
 
 
-class Openable(psycopg.BaseConnection[Any]):
+class Openable(Partable):
     """What both colours share: the transaction that opens with, or before, its first statement."""
 
     #: What opens the transaction and has not been sent yet.
@@ -64,6 +65,7 @@ class Openable(psycopg.BaseConnection[Any]):
 
     def open_alone(self) -> PQGen[Answers]:
         """Open the transaction by one message; give the first row of each of its results."""
+        yield from self.await_parting()
         assert self.opening is not None
         self.pgconn.send_query(self.opening.message)
         self.opening = None
@@ -96,6 +98,9 @@ class Openable(psycopg.BaseConnection[Any]):
         """
         self._check_connection_ok()
         self.opening = None
+        if self.parting:
+            # The transaction before this one has not even ended.
+            return True
         status = self.pgconn.transaction_status
         if status == TransactionStatus.INERROR:
             raise InFailedSqlTransaction(
@@ -103,6 +108,10 @@ class Openable(psycopg.BaseConnection[Any]):
                 "again, or wrap the statement that may fail in a savepoint"
             )
         return status == TransactionStatus.IDLE
+
+    def _part(self) -> PQGen[None]:
+        if not self.nothing_to_commit():
+            yield from self.send_parting()
 
     def _open_now(self) -> PQGen[None]:
         if self.opening is not None:
@@ -133,6 +142,7 @@ class Openable(psycopg.BaseConnection[Any]):
 
     def _rollback_gen(self) -> PQGen[None]:
         self.opening = None
+        yield from self.await_parting()
         yield from super()._rollback_gen()
 
 
@@ -168,7 +178,9 @@ class NotingCursor(psycopg._cursor_base.BaseCursor[Any, Any]):  # noqa: SLF001  
         self, pgq: PostgresQuery, name: bytes, *, binary: bool | None
     ) -> PQGen[None]:
         conn, pgconn = self._conn, self._pgconn
-        pgconn.enter_pipeline_mode()
+        following = conn.parting
+        if not following:
+            pgconn.enter_pipeline_mode()
         before = conn.send_opening()
         if name:
             self._send_query_prepared(name, pgq, binary=binary)
@@ -177,7 +189,8 @@ class NotingCursor(psycopg._cursor_base.BaseCursor[Any, Any]):  # noqa: SLF001  
         pgconn.pipeline_sync()
         found = Prepare.YES if name else Prepare.NO
         key = conn.statements.maybe_add_to_cache(pgq, found, name)
-        landed = yield from land(pgconn, before + 1)
+        landed = yield from land(pgconn, before + 1, following=following)
+        conn.parting = False
         if conn.call is not None:
             conn.call.unheard = False
         for result in landed[:before]:

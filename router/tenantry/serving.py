@@ -63,10 +63,11 @@ class Serving:
                     )
         return self._engine
 
-    def acquire(self, patience: float | None = None) -> RoutedConnection:
+    def acquire(self, patience: float | None = None, *, parting: bool = False) -> RoutedConnection:
         """Take a connection out of the pool.
 
         :param patience: seconds to wait, at most the setting ``acquire_timeout``
+        :param parting: whether the answer to its last COMMIT may still be on its way
         :raises PoolExhausted: when all are in use
         :raises ShardUnavailable: when the server does not answer
         :raises SplitBrain: when two nodes of the shard take writes
@@ -82,7 +83,7 @@ class Serving:
                 raise refused(self.place, self._size, time.monotonic() - started) from error
             usable = False
             try:
-                usable = self._usable(conn, started + bound)
+                usable = self._usable(conn, started + bound, parting=parting)
             finally:
                 if not usable:
                     conn.pgconn.finish()
@@ -126,13 +127,13 @@ class Serving:
         conn.lender = self._pool
         return conn
 
-    def _usable(self, conn: RoutedConnection, until: float) -> bool:
+    def _usable(self, conn: RoutedConnection, until: float, *, parting: bool) -> bool:
         if conn.ended:
             return False
         if conn.outdated and not conn.pooled:
             # A server goes on to another timeline only without its sessions: it was deposed.
             return False
-        if conn.outdated or not conn.parted:
+        if conn.outdated or not (conn.parted or (parting and conn.prompt)):
             # No call watches the connection yet, and a deposed primary may be silent.
             alarm = self._watchdog.arm(conn, identity_patience(until))
             try:

@@ -22,7 +22,7 @@ from psycopg.pq import ExecStatus
 
 from tenantry.errors import OutcomeUnknown
 from tenantry.flight import arrive, depart, drain, refusal
-from tenantry.parting import Partable
+from tenantry.opening import Openable
 from tenantry.pooled import keeps_statements
 from tenantry.prelude import WRITTEN
 from tenantry.prepared import BucketStatements
@@ -73,7 +73,7 @@ class Guarded(Shuttable, Protocol):
     node_label: str
 
 
-class Truthful(Partable):
+class Truthful(Openable):
     """What both colours share: who the server is, warnings seen, the checked COMMIT."""
 
     #: True from the moment COMMIT was handed to the socket until it was acknowledged.
@@ -181,7 +181,7 @@ class Truthful(Partable):
         self.place.admit(self.node_label, self.system, self.timeline, home)
 
     def _settle_down(self) -> PQGen[None]:
-        yield from self._await_parting()
+        yield from self.await_parting()
         if self.outdated:
             yield from self._who()
 

@@ -428,7 +428,30 @@ def test_a_read_on_a_replica_does_not_wait_for_its_commit(laid_out, tenant):
             with narrow.connection(tenant=tenant, read=LENIENT) as conn:
                 assert on_replica(laid_out, shard, conn.receipt)
                 freeze(backend_of(conn))
+            # As if that had been a while ago.
+            conn._parting_since -= 1
             assert narrow.run(lambda: count(tenant), tenant=tenant, read=LENIENT) == 1
+
+
+@pytest.mark.direct
+def test_the_next_call_may_follow_before_a_commit_is_answered(laid_out, tenant):
+    """What opens it is sent at once, answered later, and belongs to it alone."""
+    with Router(laid_out.catalog_conninfo(), pool_size=1) as narrow:
+        until_replayed(narrow, tenant, add_agent(narrow, tenant))
+        with narrow.connection(tenant=tenant, read=LENIENT) as conn:
+            pid = backend_of(conn)
+        watch = narrow._sampler.watch(narrow.map.shards[narrow.where(tenant=tenant).shard])
+        while watch.state.replicas[0].sent < conn.since:
+            wait_for_news(watch, 1.0)
+        with freezing() as freeze:
+            with narrow.connection(tenant=tenant, read=LENIENT) as conn:
+                assert backend_of(conn) == pid
+                freeze(pid)
+            threading.Timer(0.1, os.kill, (pid, signal.SIGCONT)).start()
+            with narrow.connection(tenant=tenant, read=LENIENT) as conn:
+                assert conn.parting
+                assert conn.execute(COUNT, (tenant,)).fetchone() == (1,)
+                assert backend_of(conn) == pid
 
 
 @contextmanager

@@ -61,6 +61,7 @@ def test_what_was_named_is_not_fetched(system, shelf, monkeypatch):
     assert not (system / "cache").exists()
 
 
+@pytest.mark.slow
 def test_two_at_once_fetch_once(shelf, tmp_path):
     """The second waits for the first, and uses what it fetched."""
     with ExitStack() as stack:
@@ -95,6 +96,7 @@ def test_killed_half_way_leaves_nothing_that_is_found(no_wheel, silent_index, mo
     assert not left.exists()
 
 
+@pytest.mark.slow
 def test_what_is_broken_is_fetched_anew(system, shelf):
     """A cache that somebody cleaned by halves."""
     found = obtain_programs(None, print)

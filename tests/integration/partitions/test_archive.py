@@ -493,6 +493,7 @@ def test_addresses_that_cannot_be(address):
     assert "secret@" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away(alone, monkeypatch):
     """Said by name; nothing is dropped."""
     for name, value in {

@@ -120,6 +120,7 @@ def test_other_controls(alone, column, more):
     assert alone.plan(policy, ("public", "other")).clean
 
 
+@pytest.mark.slow
 def test_a_long_reader_stops_no_writer(alone):
     """Partitions are made beside it; a detach waits for it, at nobody's expense."""
     (old,) = alone.old_days(9)

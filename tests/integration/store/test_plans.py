@@ -31,7 +31,7 @@ FROM unnest(%s::uuid[]) AS it (tenant_id), generate_series(1, 400) AS number
 HISTORY = """
 INSERT INTO {transitions} (tenant_id, task_id, step, from_state, to_state)
 SELECT tenant_id, gen_random_uuid(), 1, 'new', 'ready'
-FROM unnest(%s::uuid[]) AS it (tenant_id), generate_series(1, 3000)
+FROM unnest(%s::uuid[]) AS it (tenant_id), generate_series(1, 1500)
 """
 EDGES = """
 INSERT INTO {task_edges} (tenant_id, task_id, needs_id)
@@ -58,7 +58,7 @@ FROM unnest(%s::uuid[]) AS it (tenant_id), generate_series(1, 500) AS number
 LOGS = """
 INSERT INTO {logs} (tenant_id, id, message)
 SELECT tenant_id, gen_random_uuid(), 'm'
-FROM unnest(%s::uuid[]) AS it (tenant_id), generate_series(1, 3000)
+FROM unnest(%s::uuid[]) AS it (tenant_id), generate_series(1, 1500)
 """
 TABLES = ("logs", "transitions", "schedules", "task_edges", "tasks", "actors", "agents", "tenants")
 

@@ -447,6 +447,8 @@ def test_the_next_call_may_follow_before_a_commit_is_answered(laid_out, tenant):
             with narrow.connection(tenant=tenant, read=LENIENT) as conn:
                 assert backend_of(conn) == pid
                 freeze(pid)
+            # As if it were now, however slow this machine is.
+            conn._parting_since += 10
             threading.Timer(0.1, os.kill, (pid, signal.SIGCONT)).start()
             with narrow.connection(tenant=tenant, read=LENIENT) as conn:
                 assert conn.parting

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tenantry import AsyncRouter, Router
+from tenantry.replicas.news import wait_for_news
 from tenantry_ops.tenants import create
 from tenantry_schema.naming import OPERATOR
 
@@ -21,6 +22,20 @@ from tenantry_schema.naming import OPERATOR
 def router(laid_out):
     with Router(laid_out.catalog_conninfo(), pool_size=8, poll_interval=0.2) as opened:
         yield opened
+
+
+@pytest.fixture
+def narrow(laid_out):
+    """A router with one connection to each node."""
+    with Router(laid_out.catalog_conninfo(), pool_size=1) as router:
+        yield router
+
+
+def until_asked(router, tenant, conn):
+    """Wait until the sampler has asked the tenant's replica since a connection to it is there."""
+    watch = router._sampler.watch(router.map.shards[router.where(tenant=tenant).shard])
+    while watch.state.replicas[0].sent < conn.since:
+        wait_for_news(watch, 1.0)
 
 
 class Awaited:

@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from tenantry.connection import AsyncRoutedConnection
 from tenantry.errors import Unavailable
-from tenantry.pools import identity_patience, pool_options, refused
+from tenantry.pools import pool_options, refused, settling_time
 from tenantry.serving import ADOPTED, ASKING
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ class AsyncServing:
             # A server goes on to another timeline only without its sessions: it was deposed.
             return False
         if conn.outdated or not (conn.parted or (parting and conn.prompt)):
-            # No call watches the connection yet, and a deposed primary may be silent.
-            alarm = self._watchdog.arm(conn, identity_patience(until))
+            # No call watches the connection yet, and its server may be silent.
+            alarm = self._watchdog.arm(conn, settling_time(until))
             try:
                 await conn.settle_down()
             except (Unavailable, psycopg.OperationalError) as error:

@@ -114,17 +114,18 @@ class Call:
     @property
     def opening(self) -> Prelude:
         """What opens the transaction where the call is served now."""
-        prelude = self.route.prelude
         if self.read is None:
+            prelude = self.route.prelude
             if self.operation is None:
                 return prelude
             return with_operation(prelude, self.operation, self.of.key_type)
-        if self.replica is not None and self.proven is None:
-            return on_replica(prelude, self.awaited)
-        if self.replica is None and self.line is not None:
-            return on_primary(prelude)
         # Also on the primary: what a caller declares must not work by chance.
-        return self.route.reading
+        reading = self.route.reading
+        if self.replica is not None and self.proven is None:
+            return on_replica(reading, self.awaited)
+        if self.replica is None and self.line is not None:
+            return on_primary(reading)
+        return reading
 
     def watch(self, conn: Guarded) -> None:
         """Let the watchdog end the connection at the deadline; watching it twice is allowed."""

@@ -150,9 +150,8 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
 
     def open_before(self) -> None:
         """Open the transaction now, if it was put off."""
-        if self.opening is not None:
-            with self.lock:
-                self.wait(self.open_alone())
+        with self.lock:
+            self.wait(self._open_now())
 
     def commit(self) -> None:
         """Commit.
@@ -258,9 +257,8 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
 
     async def open_before(self) -> None:
         """Open the transaction now, if it was put off."""
-        if self.opening is not None:
-            async with self.lock:
-                await self.wait(self.open_alone())
+        async with self.lock:
+            await self.wait(self._open_now())
 
     async def commit(self) -> None:
         """Commit; a cancelled task gets the error too, because its COMMIT may have happened.

@@ -39,10 +39,9 @@ def arrive(pgconn: PGconn) -> PQGen[PGresult | None]:
 def land(pgconn: PGconn, statements: int, *, following: bool) -> PQGen[list[PGresult]]:
     """Let a flight go; return the result of each of its statements, and leave pipeline mode.
 
-    :param following: whether it follows another one, whose answers are for nobody
-
     A server that ends the session may say why before: then its last word is the last result.
 
+    :param following: whether it follows another one, whose answers are for nobody
     :raises psycopg.OperationalError: when the connection ended without a word
     """
     landed: list[PGresult] = []
@@ -50,15 +49,8 @@ def land(pgconn: PGconn, statements: int, *, following: bool) -> PQGen[list[PGre
         yield from depart(pgconn)
         if following:
             yield from _until_sync(pgconn)
-        # As arrive() waits, without a generator for each result.
-        while statements:
-            while pgconn.is_busy():
-                if (yield Wait.R):
-                    pgconn.consume_input()
-            result = pgconn.get_result()
-            if result is None:
-                statements -= 1
-            else:
+        for _ in range(statements):
+            while (result := (yield from arrive(pgconn))) is not None:
                 landed.append(result)
         yield from arrive(pgconn)
         pgconn.exit_pipeline_mode()

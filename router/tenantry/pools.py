@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 
-#: The most seconds that a pooled connection's server is waited for to say who it is.
-_IDENTITY_S = 1.0
+#: The most seconds that the server of a connection out of the pool is waited for.
+_SETTLING_S = 1.0
 
 
 class PoolTable:
@@ -89,15 +89,15 @@ class PoolTable:
             return found
 
 
-def identity_patience(until: float) -> float:
-    """Return the moment until which a pooled connection may say who its server is by now.
+def settling_time(until: float) -> float:
+    """Return the moment until which a connection out of the pool may be answered what is missing.
 
     Another connection must still be had after one that is silent.
 
     :param until: the moment until which a connection is waited for, on the monotonic clock
     """
     now = time.monotonic()
-    return now + min(_IDENTITY_S, (until - now) / 2)
+    return now + min(_SETTLING_S, (until - now) / 2)
 
 
 def pool_options(place: Place, settings: RouterSettings) -> dict[str, Any]:

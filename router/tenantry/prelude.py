@@ -23,7 +23,7 @@ _SET_PATH = b"SET LOCAL search_path = "
 _SET = sql.SQL("SET LOCAL {setting} = {value}")
 #: What sets a transaction's path and tenant where values may be given: one text for all of them.
 SETTINGS = (
-    f"SELECT pg_catalog.set_config('search_path', $1, true), "
+    "SELECT pg_catalog.set_config('search_path', $1, true), "
     f"pg_catalog.set_config('{TENANT_SETTING}', $2, true)"
 ).encode()
 # While no tenant is named the agent's own row is visible by its id (policy on `agents`), and tells
@@ -145,24 +145,26 @@ def read_only(prelude: Prelude) -> Prelude:
     return Prelude((_BEGIN_READ_ONLY, *prelude.statements[1:]), prelude.schema, prelude.settings)
 
 
-def on_replica(prelude: Prelude, awaited: Awaited | None) -> Prelude:
-    """Return what a replica gets: read-only, and answered with where it stands.
+def on_replica(reading: Prelude, awaited: Awaited | None) -> Prelude:
+    """Return what a replica gets, to answer with where it stands.
 
+    :param reading: a read-only prelude
     :param awaited: what the server itself is to wait for first (Postgres 19: WAIT FOR LSN)
     """
     # Before anything that takes a snapshot, which would keep replay from going on.
     wait = () if awaited is None else (awaited.text,)
-    statements = (_BEGIN_READ_ONLY, *wait, *prelude.statements[1:], _REPLAYED)
-    return Prelude(statements, prelude.schema)
+    begin, *settings = reading.statements
+    return Prelude((begin, *wait, *settings, _REPLAYED), reading.schema)
 
 
-def on_primary(prelude: Prelude) -> Prelude:
+def on_primary(reading: Prelude) -> Prelude:
     """Return what the primary gets to answer for a token.
 
     Its last result says where the primary stands, and on which lines its history has run.
+
+    :param reading: a read-only prelude
     """
-    statements = read_only(prelude).statements
-    return Prelude((*statements, WRITTEN + b", " + LINES), prelude.schema)
+    return Prelude((*reading.statements, WRITTEN + b", " + LINES), reading.schema)
 
 
 def scatter_prelude() -> Prelude:

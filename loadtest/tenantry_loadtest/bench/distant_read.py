@@ -20,11 +20,12 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 
-from tenantry import Router, Stale
+from tenantry import Router
 from tenantry_loadtest.bench.paired import Way, compare
 from tenantry_loadtest.bench.printing import print_table
 from tenantry_loadtest.bench.routed_read import plain_way, routed_way
 from tenantry_loadtest.bench.stage import Stage, stage
+from tenantry_loadtest.bench.stale_read import LENIENT
 from tenantry_schema.naming import CATALOG_DATABASE
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 _SIZE = 65536
-_LENIENT = Stale(seconds=60)
 _MOVE = "UPDATE tenantry.nodes SET host = '127.0.0.1', port = %s WHERE name = %s"
 
 
@@ -41,13 +41,13 @@ def measure(*, delay: float, threads: int, rounds: int, calls: int) -> list[dict
 
     :param delay: seconds of each message on its way, in either direction
     """
-    # A replica's connection is free when its last COMMIT was answered: a pool has some to spare.
+    # More than are needed, so that no thread waits for a connection.
     pool_size = 2 * threads
     with stage(buckets=16, replicas=1) as on, _elsewhere(on, delay) as ports:
         catalog = on.fleet.catalog_conninfo()
         found: list[dict[str, Any]] = []
         with Router(catalog, pool_size=pool_size, prepared_max=4000) as router:
-            for port, read in zip(ports, (None, _LENIENT), strict=True):
+            for port, read in zip(ports, (None, LENIENT), strict=True):
                 name = "primary" if read is None else "replica"
                 plain = make_conninfo(on.app, host="127.0.0.1", port=port)
                 with ConnectionPool(plain, min_size=pool_size, max_size=pool_size) as pool:

@@ -45,13 +45,6 @@ def in_time():
     assert time.monotonic() - begun < DEADLINE + 2
 
 
-@pytest.fixture
-def narrow(laid_out):
-    """A router with one connection to each node."""
-    with Router(laid_out.catalog_conninfo(), pool_size=1) as router:
-        yield router
-
-
 def served_by(router, tenant):
     """Return the server's session that the next call is served by, too."""
     with router.connection(tenant=tenant) as conn:

@@ -8,12 +8,12 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+from fix_router import until_asked
 from psycopg import IsolationLevel
 from psycopg.pq import Trace, TransactionStatus
 from sqlalchemy import text
 
 from tenantry import AsyncRouter, Router, Stale, mint_agent_id
-from tenantry.replicas.news import wait_for_news
 
 ONE = "SELECT 1"
 #: A statement that may not travel with what opens its transaction.
@@ -83,13 +83,6 @@ async def test_an_async_transaction_opens_so_too(laid_out, tenant, tmp_path, doo
     check(told, tenant, schema)
 
 
-@pytest.fixture
-def narrow(laid_out):
-    """A router with one connection to each node."""
-    with Router(laid_out.catalog_conninfo(), pool_size=1) as router:
-        yield router
-
-
 def test_what_cannot_travel_goes_after_one_message(narrow, tenant, tmp_path):
     """Several statements in one text are for the simple protocol, and so is what opens them."""
     with narrow.connection(tenant=tenant) as conn:
@@ -148,9 +141,7 @@ def test_a_read_on_a_replica_takes_one_round_trip(narrow, tenant, tmp_path):
     read = Stale(seconds=60, otherwise="wait", wait=timedelta(seconds=20))
     with narrow.connection(tenant=tenant, read=read) as conn:
         pass
-    watch = narrow._sampler.watch(narrow.map.shards[narrow.where(tenant=tenant).shard])
-    while watch.state.replicas[0].sent < conn.since:
-        wait_for_news(watch, 1.0)
+    until_asked(narrow, tenant, conn)
     with narrow.connection(tenant=tenant, read=read) as conn:
         with traced(conn, tmp_path / "trace") as told:
             conn.execute("SELECT %s::int", (1,))

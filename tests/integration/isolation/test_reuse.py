@@ -27,13 +27,6 @@ READ = "SELECT tenant_id FROM agents"
 
 
 @pytest.fixture
-def narrow(laid_out):
-    """A router with one connection to each node."""
-    with Router(laid_out.catalog_conninfo(), pool_size=1) as router:
-        yield router
-
-
-@pytest.fixture
 def pair(narrow, tenant, laid_out):
     """Two tenants of one shard, each with an agent; the second one's agent and schema."""
     from fix_router import make_tenant

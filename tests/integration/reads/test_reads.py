@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+from fix_router import until_asked
 from sqlalchemy import func, select, text
 
 from tenantry import (
@@ -403,57 +404,53 @@ def backend_of(conn):
     return conn.execute("SELECT pg_backend_pid()").fetchone()[0]
 
 
-def test_a_read_whose_commit_is_not_answered_has_no_unknown_outcome(laid_out, router, tenant):
+def test_a_read_whose_commit_is_not_answered_has_no_unknown_outcome(
+    laid_out, router, tenant, freeze
+):
     """It could write nothing: it was interrupted, or ended by its deadline."""
     shard = shard_of(laid_out, router, tenant)
     until_replayed(router, tenant, add_agent(router, tenant))
     with terminating(laid_out, shard) as terminate, pytest.raises(ReadInterrupted):
         with router.session(tenant=tenant, read=LENIENT) as session:
             terminate(backend_of(session.connection().connection))
-    with freezing() as freeze, pytest.raises(DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded):
         with router.session(tenant=tenant, read=LENIENT, deadline=1) as session:
             freeze(backend_of(session.connection().connection))
 
 
-def test_a_read_on_a_replica_does_not_wait_for_its_commit(laid_out, tenant):
+def test_a_read_on_a_replica_does_not_wait_for_its_commit(laid_out, narrow, tenant, freeze):
     """What it read it has; whoever comes next is not kept waiting by a server that is gone."""
-    with Router(laid_out.catalog_conninfo(), pool_size=1) as narrow:
-        shard = shard_of(laid_out, narrow, tenant)
-        until_replayed(narrow, tenant, add_agent(narrow, tenant))
-        with terminating(laid_out, shard) as terminate:
-            with narrow.connection(tenant=tenant, read=LENIENT) as conn:
-                terminate(backend_of(conn))
-        assert narrow.run(lambda: count(tenant), tenant=tenant, read=LENIENT) == 1
-        with freezing() as freeze:
-            with narrow.connection(tenant=tenant, read=LENIENT) as conn:
-                assert on_replica(laid_out, shard, conn.receipt)
-                freeze(backend_of(conn))
-            # As if that had been a while ago.
-            conn._parting_since -= 1
-            assert narrow.run(lambda: count(tenant), tenant=tenant, read=LENIENT) == 1
+    shard = shard_of(laid_out, narrow, tenant)
+    until_replayed(narrow, tenant, add_agent(narrow, tenant))
+    with terminating(laid_out, shard) as terminate:
+        with narrow.connection(tenant=tenant, read=LENIENT) as conn:
+            terminate(backend_of(conn))
+    assert narrow.run(lambda: count(tenant), tenant=tenant, read=LENIENT) == 1
+    with narrow.connection(tenant=tenant, read=LENIENT) as conn:
+        assert on_replica(laid_out, shard, conn.receipt)
+        freeze(backend_of(conn))
+    # As if that had been a while ago.
+    conn._parting_since -= 1
+    assert narrow.run(lambda: count(tenant), tenant=tenant, read=LENIENT) == 1
 
 
 @pytest.mark.direct
-def test_the_next_call_may_follow_before_a_commit_is_answered(laid_out, tenant):
+def test_the_next_call_may_follow_before_a_commit_is_answered(narrow, tenant, freeze):
     """What opens it is sent at once, answered later, and belongs to it alone."""
-    with Router(laid_out.catalog_conninfo(), pool_size=1) as narrow:
-        until_replayed(narrow, tenant, add_agent(narrow, tenant))
-        with narrow.connection(tenant=tenant, read=LENIENT) as conn:
-            pid = backend_of(conn)
-        watch = narrow._sampler.watch(narrow.map.shards[narrow.where(tenant=tenant).shard])
-        while watch.state.replicas[0].sent < conn.since:
-            wait_for_news(watch, 1.0)
-        with freezing() as freeze:
-            with narrow.connection(tenant=tenant, read=LENIENT) as conn:
-                assert backend_of(conn) == pid
-                freeze(pid)
-            # As if it were now, however slow this machine is.
-            conn._parting_since += 10
-            threading.Timer(0.1, os.kill, (pid, signal.SIGCONT)).start()
-            with narrow.connection(tenant=tenant, read=LENIENT) as conn:
-                assert conn.parting
-                assert conn.execute(COUNT, (tenant,)).fetchone() == (1,)
-                assert backend_of(conn) == pid
+    until_replayed(narrow, tenant, add_agent(narrow, tenant))
+    with narrow.connection(tenant=tenant, read=LENIENT) as conn:
+        pid = backend_of(conn)
+    until_asked(narrow, tenant, conn)
+    with narrow.connection(tenant=tenant, read=LENIENT) as conn:
+        assert backend_of(conn) == pid
+        freeze(pid)
+    # As if it were now, however slow this machine is.
+    conn._parting_since += 10
+    threading.Timer(0.1, os.kill, (pid, signal.SIGCONT)).start()
+    with narrow.connection(tenant=tenant, read=LENIENT) as conn:
+        assert conn.parting
+        assert conn.execute(COUNT, (tenant,)).fetchone() == (1,)
+        assert backend_of(conn) == pid
 
 
 @contextmanager
@@ -462,22 +459,6 @@ def terminating(fleet, shard):
     replica = fleet.superuser_conninfo(shard.replicas[0], SHARD_DATABASE)
     with psycopg.connect(replica, autocommit=True) as superuser:
         yield lambda pid: superuser.execute("SELECT pg_terminate_backend(%s, 20000)", (pid,))
-
-
-@contextmanager
-def freezing():
-    """Give what stops a process, until the end."""
-    frozen = []
-
-    def freeze(pid):
-        frozen.append(pid)
-        os.kill(pid, signal.SIGSTOP)
-
-    try:
-        yield freeze
-    finally:
-        for pid in frozen:
-            os.kill(pid, signal.SIGCONT)
 
 
 def until_replayed(router, tenant, token):

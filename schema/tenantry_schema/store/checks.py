@@ -23,6 +23,8 @@ PAGE = 1000
 BEFORE_ALL = UUID(int=0)
 
 _LONGEST_TIME = timedelta(days=366)
+# ``json.dumps`` makes one anew for each document.
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 # An odd number of backslashes: the character NUL, which jsonb cannot hold, not the text "\u0000".
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -46,6 +48,11 @@ def text(name: str, value: object, *, most: int) -> str:
             f"{name}= takes text of 1 to {most} characters without NUL, not {value!r:.60}"
         )
     return value
+
+
+def optional_text(name: str, value: object, *, most: int) -> str | None:
+    """Return text as :func:`text` does, or None."""
+    return None if value is None else text(name, value, most=most)
 
 
 def queue(value: object) -> str:
@@ -99,6 +106,11 @@ def moment(name: str, value: object) -> datetime:
     return value
 
 
+def optional_moment(name: str, value: object) -> datetime | None:
+    """Return a moment that says its time zone, or None."""
+    return None if value is None else moment(name, value)
+
+
 def page(value: object) -> int:
     """Return how many rows a listing may give."""
     return whole("limit", value, least=1, most=PAGE)
@@ -111,7 +123,7 @@ def document(name: str, value: object, *, most: int = DOCUMENT_BYTES) -> str:
         than ``most`` bytes
     """
     try:
-        made = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        made = _JSON.encode(value)
         size = len(made.encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(

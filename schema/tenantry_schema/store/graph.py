@@ -1,4 +1,4 @@
-"""A task graph before it is stored: checked as a whole, and turned into arrays. Pure."""
+"""A task graph before it is stored: what it is made of, and what makes it one. Pure."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tenantry_schema.errors import InvalidGraph, InvalidInput
-from tenantry_schema.models.tasks import PRIORITIES
 from tenantry_schema.states import ON_FAILURE, OnFailure
 from tenantry_schema.store import checks
 from tenantry_schema.store.ids import new_id
 from tenantry_schema.store.retry import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
     from uuid import UUID
 
@@ -66,8 +65,8 @@ class Edge:
     on_failure: OnFailure = "fail"
 
 
-def check_graph(tasks: Sequence[NewTask], edges: Sequence[Edge]) -> None:
-    """Refuse what is no graph of these tasks.
+def check_graph(tasks: Sequence[NewTask], edges: Sequence[Edge]) -> list[int]:
+    """Refuse what is no graph of these tasks; return how many others each of them needs.
 
     :raises InvalidGraph: for doubled tasks, doubled or dangling edges, and a cycle, which is named
     """
@@ -78,27 +77,35 @@ def check_graph(tasks: Sequence[NewTask], edges: Sequence[Edge]) -> None:
             f"a graph has 1 to {LARGEST:,} tasks and at most as many edges, not {len(tasks):,} and "
             f"{len(edges):,}: submit it in parts"
         )
-    known = {task.id for task in tasks}
-    if len(known) < len(tasks):
+    # A UUID's hash is made in Python each time it is asked for: from here on places stand for ids.
+    places = {task.id: place for place, task in enumerate(tasks)}
+    if len(places) < len(tasks):
         raise InvalidGraph(f"task {_doubled(it.id for it in tasks)} is in the graph twice")
+    pairs = [(_place(places, edge.task), _place(places, edge.needs)) for edge in edges]
     for edge in edges:
         checks.choice("on_failure", edge.on_failure, ON_FAILURE)
-        for end in (edge.task, edge.needs):
-            if end not in known:
-                raise InvalidGraph(f"an edge names task {end}, which is not in the graph: add it")
-    pairs = {(edge.task, edge.needs) for edge in edges}
-    if len(pairs) < len(edges):
-        task, needs = _doubled((it.task, it.needs) for it in edges)
+    if len(set(pairs)) < len(pairs):
+        task, needs = (tasks[place].id for place in _doubled(pairs))
         raise InvalidGraph(f"the edge from task {task} to {needs} is in the graph twice")
-    cycle = find_cycle((edge.task, edge.needs) for edge in edges)
+    cycle = [tasks[place] for place in find_cycle(pairs)]
     if cycle:
-        kinds = {task.id: task.kind for task in tasks}
-        shown = [f"{kinds[it]} ({it})" for it in cycle[:_SHOWN]]
+        shown = [f"{it.kind} ({it.id})" for it in cycle[:_SHOWN]]
         more = f" → … {len(cycle) - _SHOWN} more" if len(cycle) > _SHOWN else ""
         raise InvalidGraph(
             f"tasks need each other in a circle of {len(cycle)}: {' → '.join(shown)}{more} → "
             f"{shown[0]}: remove one of these edges"
         )
+    needed = [0] * len(tasks)
+    for place, _ in pairs:
+        needed[place] += 1
+    return needed
+
+
+def _place(places: Mapping[UUID, int], end: UUID) -> int:
+    place = places.get(end)
+    if place is None:
+        raise InvalidGraph(f"an edge names task {end}, which is not in the graph: add it")
+    return place
 
 
 def _check_kind(task: object) -> None:
@@ -129,76 +136,6 @@ def find_cycle(edges: Iterable[tuple[Any, Any]]) -> list[Any]:
                 del left[who]
                 free.append(who)
     return _walk_round(needs, left) if left else []
-
-
-def task_arrays(tasks: Sequence[NewTask], edges: Sequence[Edge]) -> dict[str, list[Any]]:
-    """Return the tasks as the columns that ``insert_tasks.sql`` unnests.
-
-    :raises InvalidInput: naming the value that a task may not have
-    """
-    unmet = Counter(edge.task for edge in edges)
-    # Tasks share few policies: they are sent once, and referred to by their places, from 1.
-    places: dict[Retry, int] = {}
-    rows = [
-        _task_row(task, unmet[task.id], places.setdefault(task.retry, len(places) + 1))
-        for task in tasks
-    ]
-    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in _COLUMNS]
-    return {**dict(zip(_COLUMNS, columns, strict=True)), **_retry_arrays(list(places))}
-
-
-def edge_arrays(edges: Sequence[Edge]) -> dict[str, list[Any]]:
-    """Return the edges as the columns that ``insert_tasks.sql`` unnests."""
-    return {
-        "tasks": [edge.task for edge in edges],
-        "needs": [edge.needs for edge in edges],
-        "on_failure": [edge.on_failure for edge in edges],
-    }
-
-
-_COLUMNS = (
-    "ids",
-    "agents",
-    "actors",
-    "kinds",
-    "queues",
-    "priorities",
-    "payloads",
-    "unmet",
-    "delays",
-    "run_after",
-    "deadlines",
-    "retries",
-    "keys",
-)
-
-
-def _retry_arrays(retries: Sequence[Retry]) -> dict[str, list[Any]]:
-    return {
-        "max_attempts": [it.attempts for it in retries],
-        "max_crashes": [it.crashes for it in retries],
-        "backoff_ms": [it.backoff_ms for it in retries],
-        "backoff_most_ms": [it.backoff_most_ms for it in retries],
-        "dead": [it.then == "dead" for it in retries],
-    }
-
-
-def _task_row(task: NewTask, unmet: int, retry: int) -> tuple[Any, ...]:
-    return (
-        checks.uuid("id", task.id),
-        checks.optional_uuid("agent", task.agent),
-        checks.optional_uuid("actor", task.actor),
-        checks.text("kind", task.kind, most=200),
-        checks.queue(task.queue),
-        checks.whole("priority", task.priority, most=PRIORITIES - 1),
-        checks.mapping("payload", task.payload),
-        unmet,
-        checks.span("delay", task.delay).total_seconds(),
-        None if task.run_after is None else checks.moment("run_after", task.run_after),
-        None if task.deadline is None else checks.moment("deadline", task.deadline),
-        retry,
-        None if task.key is None else checks.text("key", task.key, most=200),
-    )
 
 
 def _walk_round(needs: dict[Any, list[Any]], left: dict[Any, int]) -> list[Any]:

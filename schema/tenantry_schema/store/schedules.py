@@ -17,8 +17,9 @@ from tenantry_schema.naming import TASK_CHANNEL
 from tenantry_schema.query import Query
 from tenantry_schema.sql import load
 from tenantry_schema.store import checks
+from tenantry_schema.store.columns import edge_columns, task_columns
 from tenantry_schema.store.cron import MISFIRE, Rhythm, catch_up
-from tenantry_schema.store.graph import NewTask, check_graph, edge_arrays, task_arrays
+from tenantry_schema.store.graph import NewTask, check_graph
 from tenantry_schema.store.ids import new_id
 from tenantry_schema.store.retry import Retry
 
@@ -246,8 +247,7 @@ def _interval(every: object) -> timedelta:
 
 
 def _template(task: NewTask) -> dict[str, Any]:
-    check_graph([task], ())
-    arrays = task_arrays([task], ())
+    task_columns([task], check_graph([task], ()))
     if task.key is not None or task.deadline is not None or task.run_after is not None:
         raise InvalidSchedule(
             "task= of a schedule has neither key, run_after nor deadline: each fire has its own"
@@ -256,7 +256,7 @@ def _template(task: NewTask) -> dict[str, Any]:
         "kind": task.kind,
         "queue": task.queue,
         "priority": task.priority,
-        "payload": arrays["payloads"][0],
+        "payload": checks.mapping("payload", task.payload),
         "retry": checks.document("retry", asdict(task.retry)),
         "agent": task.agent,
     }
@@ -336,9 +336,8 @@ def _fire_due(params: dict[str, Any]) -> Work[list[Fired]]:
 def _make(tenant: UUID, tasks: list[NewTask]) -> Work[set[UUID]]:
     """Store the tasks whose keys are not taken, and return their ids."""
     common = {"tenant": tenant, "channel": TASK_CHANNEL, "wake": True}
-    rows = yield Query(
-        load("insert_tasks"), {**common, **task_arrays(tasks, ()), **edge_arrays(())}
-    )
+    columns = {**task_columns(tasks, [0] * len(tasks)), **edge_columns(())}
+    rows = yield Query(load("insert_tasks"), {**common, **columns})
     return {row[0] for row in rows}
 
 

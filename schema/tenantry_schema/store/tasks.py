@@ -11,7 +11,8 @@ from tenantry_schema.naming import TASK_CHANNEL
 from tenantry_schema.query import Query
 from tenantry_schema.sql import load
 from tenantry_schema.store import checks
-from tenantry_schema.store.graph import Edge, NewTask, check_graph, edge_arrays, task_arrays
+from tenantry_schema.store.columns import edge_columns, task_columns
+from tenantry_schema.store.graph import Edge, NewTask, check_graph
 from tenantry_schema.store.rows import TASK_COLUMNS, Task
 
 if TYPE_CHECKING:
@@ -66,13 +67,14 @@ def submit(
     """
     checks.uuid("tenant", tenant)
     given, needs = list(tasks), list(edges)
-    check_graph(given, needs)
-    keyed = [task for task in given if task.key is not None]
-    plain = [task for task in given if task.key is None]
+    counted = list(zip(given, check_graph(given, needs), strict=True))
+    keyed = [it for it in counted if it[0].key is not None]
+    plain = [it for it in counted if it[0].key is None]
     common = {"tenant": tenant, "channel": TASK_CHANNEL, "wake": bool(wake)}
-    first = {**common, **task_arrays(keyed, needs), **edge_arrays([] if plain else needs)}
-    rest = {**common, **task_arrays(plain, needs), **edge_arrays(needs)}
-    return partial(_submit, given, keyed, first if keyed else None, rest if plain else None)
+    first = {**common, **_columns(keyed), **edge_columns([] if plain else needs)}
+    rest = {**common, **_columns(plain), **edge_columns(needs)}
+    stored_first = [task for task, _ in keyed]
+    return partial(_submit, given, stored_first, first if keyed else None, rest if plain else None)
 
 
 def get(tenant: UUID, task: UUID) -> WorkFactory[Task]:
@@ -134,6 +136,10 @@ def limit(tenant: UUID, most: int | None, *, queue: str = ALL_QUEUES) -> WorkFac
 def _ids(tasks: Sequence[UUID]) -> list[UUID]:
     checks.whole("number of tasks", len(tasks), most=NAMED_AT_ONCE)
     return [checks.uuid("tasks", it) for it in tasks]
+
+
+def _columns(counted: Sequence[tuple[NewTask, int]]) -> dict[str, Any]:
+    return task_columns([task for task, _ in counted], [needed for _, needed in counted])
 
 
 def _submit(

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tenantry import InvalidInput, tasks
 from tenantry.errors import InvalidGraph
 from tenantry_schema.store import checks
-from tenantry_schema.store.graph import check_graph, find_cycle, task_arrays
+from tenantry_schema.store.columns import task_columns
+from tenantry_schema.store.graph import check_graph, find_cycle
 
 PAIRS = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=40)
 
@@ -77,16 +78,31 @@ def test_dangling_and_doubled_edges_and_tasks_are_refused():
         check_graph([a, b], [tasks.Edge(b.id, a.id, "shrug")])
 
 
-def test_arrays_count_what_is_unmet():
-    """One column per argument, one entry per task."""
-    a, b, c = (tasks.NewTask(it, {"n": it}, delay=2) for it in "abc")
-    edges = [tasks.Edge(c.id, a.id), tasks.Edge(c.id, b.id, "ignore")]
-    arrays = task_arrays([a, b, c], edges)
-    assert arrays["unmet"] == [0, 0, 2]
-    assert arrays["payloads"] == ['{"n":"a"}', '{"n":"b"}', '{"n":"c"}']
-    assert arrays["delays"] == [2.0] * 3
-    assert (arrays["retries"], arrays["max_attempts"]) == ([1, 1, 1], [3])
-    assert {len(arrays[name]) for name in ("ids", "kinds", "keys", "priorities")} == {3}
+def test_it_is_counted_how_many_others_each_task_needs():
+    """Whatever is to become of it when they fail."""
+    a, b, c = (tasks.NewTask(it) for it in "abc")
+    edges = [tasks.Edge(c.id, a.id), tasks.Edge(c.id, b.id, "ignore"), tasks.Edge(b.id, a.id)]
+    assert check_graph([a, b, c], edges) == [0, 1, 2]
+
+
+def test_what_tasks_have_in_common_is_sent_once():
+    """One column per argument, one entry per task; a shape for each that differs."""
+    given = [tasks.NewTask(it, {"n": it}, delay=2) for it in "aab"]
+    columns = task_columns(given, [0, 0, 2])
+    assert columns["unmet"] == [0, 0, 2]
+    assert columns["payloads"] == ['{"n":"a"}', '{"n":"a"}', '{"n":"b"}']
+    assert columns["shapes"] == [1, 1, 2]
+    assert (columns["kinds"], columns["delays"]) == (["a", "b"], [2.0, 2.0])
+    assert columns["keys"] is None
+    keyed = [*given, tasks.NewTask("b", delay=2, key="k")]
+    columns = task_columns(keyed, [0] * 4)
+    assert (columns["keys"], columns["shapes"]) == ([None, None, None, "k"], [1, 1, 2, 2])
+
+
+def test_what_only_equals_a_shape_is_checked_like_one():
+    """True has the hash of 1, which was checked."""
+    with pytest.raises(InvalidInput, match=r"priority=.*True"):
+        task_columns([tasks.NewTask("k", priority=1), tasks.NewTask("k", priority=True)], [0, 0])
 
 
 @pytest.mark.parametrize(
@@ -96,6 +112,7 @@ def test_arrays_count_what_is_unmet():
         ({"kind": "x" * 201}, "1 to 200"),
         ({"kind": "a\0b"}, "NUL"),
         ({"kind": 3}, "kind="),
+        ({"kind": ["k"]}, "kind="),
         ({"queue": "*"}, "one queue"),
         ({"queue": "q" * 64}, "1 to 63"),
         ({"priority": -1}, "from 0 to 9, not -1"),
@@ -110,6 +127,8 @@ def test_arrays_count_what_is_unmet():
         ({"payload": {"t": "x" * 262_144}}, "at most 262,144"),
         ({"delay": -1}, "delay="),
         ({"delay": math.inf}, "delay="),
+        ({"delay": math.nan}, "delay="),
+        ({"delay": True}, "delay="),
         ({"run_after": datetime(2026, 1, 1)}, "time zone"),  # noqa: DTZ001
         ({"deadline": "soon"}, "time zone"),
         ({"key": ""}, "key="),

@@ -125,7 +125,7 @@ def finish(claim: Claim, result: Any = None) -> WorkFactory[None]:
     :param result: a JSON value of at most 256 KiB
     :raises LeaseLost: when the claim is gone: roll back what belongs to the task
     """
-    return partial(_finish_one, claim, _finished([claim], [result], own=0))
+    return partial(_finish_one, claim, _finished([claim], [result]))
 
 
 def finish_with(claim: Claim, work: WorkFactory[Any]) -> WorkFactory[None]:
@@ -138,15 +138,14 @@ def finish_with(claim: Claim, work: WorkFactory[Any]) -> WorkFactory[None]:
 
 
 def finish_many(done: Sequence[tuple[Claim, Any]], *, own: int = 0) -> WorkFactory[set[UUID]]:
-    """Finish many tasks of one tenant and owner in one statement; give the ids of those lost.
+    """Finish many tasks of one tenant and owner at once; give the ids of those lost.
 
     :param done: claims with their results
     :param own: of how many new ready tasks per queue listening workers are not told, because the
         caller takes them
     """
     claims = [claim for claim, _ in done]
-    params = _finished(claims, [result for _, result in done], own=own)
-    return partial(_finish, claims, params)
+    return partial(_finish, claims, _finished(claims, [it for _, it in done], own=own))
 
 
 def exchange(
@@ -165,7 +164,7 @@ def exchange(
     :raises StaleActor: when a newer incarnation of the actor was activated; nothing is finished
     """
     claims = [claim for claim, _ in done]
-    finished = _finished(claims, [result for _, result in done], own=0)
+    finished = _finished(claims, [result for _, result in done])
     name = owner.owner if isinstance(owner, Actor) else owner
     if finished["owner"] != name:
         raise InvalidInput(
@@ -219,7 +218,7 @@ def _held(claims: Sequence[Claim]) -> dict[str, Any]:
     }
 
 
-def _finished(claims: Sequence[Claim], results: Sequence[Any], *, own: int) -> dict[str, Any]:
+def _finished(claims: Sequence[Claim], results: Sequence[Any], *, own: int = 0) -> dict[str, Any]:
     texts = [None if it is None else checks.document("result", it) for it in results]
     return {**_held(claims), "results": texts, "own": own, "channel": TASK_CHANNEL}
 
@@ -284,6 +283,10 @@ def _progress(claim: Claim, params: dict[str, Any]) -> Work[None]:
 
 def _finish(claims: Sequence[Claim], params: dict[str, Any]) -> Work[set[UUID]]:
     rows = yield Query(load("finish_tasks"), params)
+    needed = [task for task, is_needed in rows if is_needed]
+    if needed:
+        # A graph's edges are stored with its tasks, so that no edge can have come since.
+        yield Query(load("meet_needs"), {**params, "ids": needed})
     return _lost(claims, rows)
 
 

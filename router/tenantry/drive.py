@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection, Connection
+    from psycopg._cursor_base import BaseCursor
 
     from tenantry_schema.query import Query, Row, Work
 
@@ -54,9 +55,14 @@ async def adrive(conn: AsyncConnection[Any], work: Work[T]) -> T:
 
 def _execute(conn: Connection[Any], query: Query) -> list[Row]:
     cursor = conn.execute(query.text, query.params, prepare=query.prepare)
-    return cursor.fetchall() if cursor.description else []
+    return cursor.fetchall() if _has_rows(cursor) else []
 
 
 async def _aexecute(conn: AsyncConnection[Any], query: Query) -> list[Row]:
     cursor = await conn.execute(query.text, query.params, prepare=query.prepare)
-    return await cursor.fetchall() if cursor.description else []
+    return await cursor.fetchall() if _has_rows(cursor) else []
+
+
+def _has_rows(cursor: BaseCursor[Any, Any]) -> bool:
+    """Say whether a statement has a result set: a description is made anew whenever it is asked."""
+    return cursor.pgresult is not None and cursor.pgresult.nfields > 0

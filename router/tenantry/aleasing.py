@@ -15,7 +15,7 @@ from tenantry.errors import BucketMoved, TooStale, Unavailable
 from tenantry.lease import AsyncLease
 from tenantry.replicas.news import await_news
 from tenantry.replicas.plan import Ask, News, OnReplica
-from tenantry.served import Served, awaited, proven
+from tenantry.served import Served, awaited
 
 if TYPE_CHECKING:
     from tenantry.map import Node, Shard
@@ -39,7 +39,7 @@ class AsyncLeasing(Served):
             if found is not None:
                 return found
         serving = await self.primary(call)
-        lease = AsyncLease(serving, await serving.acquire(call.remaining, parting=True))
+        lease = AsyncLease(serving, await serving.acquire(call.remaining))
         serving.in_use += 1
         call.watch(lease.conn)
         try:
@@ -118,13 +118,14 @@ class AsyncLeasing(Served):
         serving = await self._serving(watch.shard, node)
         try:
             patience = self.replica_patience(call)
-            # SQLAlchemy may have questions of its own to a server.
-            lease = AsyncLease(serving, await serving.acquire(patience, parting=not orm))
+            # SQLAlchemy may have questions of its own to a server, before any of ours.
+            said = None if orm else step.said
+            lease = AsyncLease(serving, await serving.acquire(patience, said=said))
         except (psycopg.Error, Unavailable) as error:
             return None, error
         serving.in_use += 1
         call.replica = node.name
-        call.proven = proven(step.said, lease.conn)
+        call.proven = lease.conn.proven(step.said)
         call.awaited = awaited(call.read, step, lease.conn)
         call.watch(lease.conn)
         asked = time.monotonic()

@@ -13,7 +13,7 @@ from tenantry.errors import BucketMoved, TooStale, Unavailable
 from tenantry.lease import Lease
 from tenantry.replicas.news import wait_for_news
 from tenantry.replicas.plan import Ask, News, OnReplica
-from tenantry.served import Served, awaited, proven
+from tenantry.served import Served, awaited
 from tenantry.serving import Serving
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Leasing(Served):
             if found is not None:
                 return found
         serving = self.primary(call)
-        lease = Lease(serving, serving.acquire(call.remaining, parting=True))
+        lease = Lease(serving, serving.acquire(call.remaining))
         serving.in_use += 1
         call.watch(lease.conn)
         try:
@@ -117,13 +117,14 @@ class Leasing(Served):
         serving = self._serving(watch.shard, node)
         try:
             patience = self.replica_patience(call)
-            # SQLAlchemy may have questions of its own to a server.
-            lease = Lease(serving, serving.acquire(patience, parting=not orm))
+            # SQLAlchemy may have questions of its own to a server, before any of ours.
+            said = None if orm else step.said
+            lease = Lease(serving, serving.acquire(patience, said=said))
         except (psycopg.Error, Unavailable) as error:
             return None, error
         serving.in_use += 1
         call.replica = node.name
-        call.proven = proven(step.said, lease.conn)
+        call.proven = lease.conn.proven(step.said)
         call.awaited = awaited(call.read, step, lease.conn)
         call.watch(lease.conn)
         asked = time.monotonic()

@@ -191,12 +191,12 @@ class NotingCursor(psycopg._cursor_base.BaseCursor[Any, Any]):  # noqa: SLF001  
         key = conn.statements.maybe_add_to_cache(pgq, found, name)
         landed = yield from land(pgconn, before + 1, following=following)
         conn.parting = False
-        if conn.call is not None:
-            conn.call.unheard = False
         for result in landed[:before]:
             if result.status == ExecStatus.FATAL_ERROR:
                 conn.statements.clear()
                 raise refusal(pgconn, result)
+        if conn.call is not None:
+            conn.call.unheard = False
         results = landed[before:]
         if key is not None:
             conn.statements.validate(key, found, name, results)

@@ -19,16 +19,14 @@ from tenantry.flight import depart, drain
 if TYPE_CHECKING:
     from psycopg.abc import PQGen
 
-#: Seconds after which a server that has not answered a COMMIT is not trusted with more.
-_PROMPT_S = 0.02
-
 
 class Partable(psycopg.BaseConnection[Any]):
     """What both colours share: a COMMIT that nobody waits for."""
 
     #: Whether a COMMIT was sent and its answer not taken in.
     parting: bool = False
-    _parting_since: float = 0.0
+    #: The moment on the monotonic clock at which it was sent.
+    parting_since: float = 0.0
 
     @property
     def parted(self) -> bool:
@@ -41,17 +39,12 @@ class Partable(psycopg.BaseConnection[Any]):
                 self.parting = False
         return not self.parting
 
-    @property
-    def prompt(self) -> bool:
-        """Whether the answer that is missing was asked for just now."""
-        return time.monotonic() - self._parting_since < _PROMPT_S
-
     def send_parting(self) -> PQGen[None]:
         """Send COMMIT."""
         self.pgconn.enter_pipeline_mode()
         self.pgconn.send_query_params(b"COMMIT", None)
         self.pgconn.pipeline_sync()
-        self.parting, self._parting_since = True, time.monotonic()
+        self.parting, self.parting_since = True, time.monotonic()
         yield from depart(self.pgconn)
 
     def await_parting(self) -> PQGen[None]:

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from tenantry.opening import Answers
     from tenantry.reads import Declared
     from tenantry.replicas.plan import Ask, Chosen, Plan
-    from tenantry.replicas.view import ReplicaState
     from tenantry.replicas.watch import ShardWatch
     from tenantry.truth import Truthful
 
@@ -62,7 +61,7 @@ class Served(RouterCore):
         explained = call.explain(error) or error
         if isinstance(explained, ReadInterrupted):
             self._counts.add(call.read, "interrupted")
-            if call.replica is not None and is_lost(error):
+            if call.replica is not None and is_lost(error) and not call.unheard:
                 self._sampler.watch(self.shard_of(call)).set_aside(call.replica)
         elif isinstance(explained, DeadlineExceeded) and call.replica and call.unheard:
             self._sampler.watch(self.shard_of(call)).hung(call.replica, call.deadline)
@@ -171,8 +170,12 @@ class _Around:
 
 
 def again(call: Call, error: Exception) -> frozenset[str]:
-    """Return the replicas that the next attempt of a call leaves out."""
-    if isinstance(error, ReadInterrupted) and call.replica is not None:
+    """Return the replicas that the next attempt of a call leaves out.
+
+    One that said nothing is not among them: its session may have ended long before, and whether the
+    server is there is seen when it is connected to anew.
+    """
+    if isinstance(error, ReadInterrupted) and call.replica is not None and not call.unheard:
         return call.without | {call.replica}
     return call.without
 
@@ -182,13 +185,6 @@ def awaited(read: Declared | None, step: Ask, conn: Truthful) -> Awaited | None:
     if isinstance(read, AtLeast) and step.wait > 0 and conn.waits_for_lsn:
         return Awaited(read.token.lsn, step.wait)
     return None
-
-
-def proven(said: ReplicaState | None, conn: Truthful) -> int | None:
-    """Return the position that a replica said to have replayed, if that holds for a connection."""
-    if said is None or conn.backend is None or said.sent < conn.since:
-        return None
-    return said.position
 
 
 def already_done(call: Call) -> AlreadyDone:

@@ -19,6 +19,7 @@ from tenantry.pools import pool_options, refused, settling_time
 if TYPE_CHECKING:
     from tenantry.call import Call
     from tenantry.place import Place
+    from tenantry.replicas.view import ReplicaState
     from tenantry.settings import RouterSettings
     from tenantry.watchdog import Watchdog
 
@@ -63,11 +64,14 @@ class Serving:
                     )
         return self._engine
 
-    def acquire(self, patience: float | None = None, *, parting: bool = False) -> RoutedConnection:
+    def acquire(
+        self, patience: float | None = None, *, said: ReplicaState | None = None
+    ) -> RoutedConnection:
         """Take a connection out of the pool.
 
         :param patience: seconds to wait, at most the setting ``acquire_timeout``
-        :param parting: whether the answer to its last COMMIT may still be on its way
+        :param said: what a replica said to the sampler: then what opens the transaction may follow
+            the last COMMIT before that was answered
         :raises PoolExhausted: when all are in use
         :raises ShardUnavailable: when the server does not answer
         :raises SplitBrain: when two nodes of the shard take writes
@@ -83,7 +87,7 @@ class Serving:
                 raise refused(self.place, self._size, time.monotonic() - started) from error
             usable = False
             try:
-                usable = self._usable(conn, started + bound, parting=parting)
+                usable = self._usable(conn, started + bound, said=said)
             finally:
                 if not usable:
                     conn.pgconn.finish()
@@ -127,13 +131,15 @@ class Serving:
         conn.lender = self._pool
         return conn
 
-    def _usable(self, conn: RoutedConnection, until: float, *, parting: bool) -> bool:
+    def _usable(self, conn: RoutedConnection, until: float, *, said: ReplicaState | None) -> bool:
+        if said is not None and conn.follows(said):
+            return True
         if conn.ended:
             return False
         if conn.outdated and not conn.pooled:
             # A server goes on to another timeline only without its sessions: it was deposed.
             return False
-        if conn.outdated or not (conn.parted or (parting and conn.prompt)):
+        if conn.outdated or not conn.parted:
             # No call watches the connection yet, and its server may be silent.
             alarm = self._watchdog.arm(conn, settling_time(until))
             try:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tenantry.call import Call
     from tenantry.place import Place
     from tenantry.receipt import Receipt
+    from tenantry.replicas.view import ReplicaState
 
 _WHO = b"""
 SELECT system_identifier,
@@ -62,6 +63,8 @@ _XID = {
 }
 
 _WAIT_FOR_LSN = 190000
+#: Seconds after which a server that has not answered a COMMIT is not trusted with more.
+_PROMPT_S = 0.02
 
 
 class Guarded(Shuttable, Protocol):
@@ -150,6 +153,20 @@ class Truthful(Openable):
     def outdated(self) -> bool:
         """Whether the shard has gone on to a newer timeline since the server was asked."""
         return 0 < self.timeline < self.place.watch.state.timeline
+
+    def proven(self, said: ReplicaState | None) -> int | None:
+        """Return the position that a replica said to have replayed, if that holds for it here."""
+        if said is None or self.backend is None or said.sent < self.since:
+            return None
+        return said.position
+
+    def follows(self, said: ReplicaState) -> bool:
+        """Say whether a flight may follow the last COMMIT, which was sent just now, at once.
+
+        Nothing is asked for that, nor is it looked whether the server has ended the session.
+        """
+        prompt = self.parting and time.monotonic() - self.parting_since < _PROMPT_S
+        return prompt and not self.outdated and self.proven(said) is not None
 
     @property
     def ended(self) -> bool:

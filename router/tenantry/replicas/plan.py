@@ -115,7 +115,8 @@ def read_plan(
     :raises TooStale: when no replica qualifies and the caller does not want the primary
     """
     began, policy = now(), wish.policy
-    yield from _first_news(watch, wish.until, now)
+    if not watch.state.settled:
+        yield from _first_news(watch, wish.until, now)
     give_up = min(wish.until, now() + policy.wait.total_seconds())
     near, failed = Wish(policy, give_up, wish.patience), set(wish.without)
     while not _of_an_earlier_line(policy, watch.state):

@@ -430,7 +430,7 @@ def test_a_read_on_a_replica_does_not_wait_for_its_commit(laid_out, narrow, tena
         assert on_replica(laid_out, shard, conn.receipt)
         freeze(backend_of(conn))
     # As if that had been a while ago.
-    conn._parting_since -= 1
+    conn.parting_since -= 1
     assert narrow.run(lambda: count(tenant), tenant=tenant, read=LENIENT) == 1
 
 
@@ -445,12 +445,36 @@ def test_the_next_call_may_follow_before_a_commit_is_answered(narrow, tenant, fr
         assert backend_of(conn) == pid
         freeze(pid)
     # As if it were now, however slow this machine is.
-    conn._parting_since += 10
+    conn.parting_since += 10
     threading.Timer(0.1, os.kill, (pid, signal.SIGCONT)).start()
     with narrow.connection(tenant=tenant, read=LENIENT) as conn:
         assert conn.parting
         assert conn.execute(COUNT, (tenant,)).fetchone() == (1,)
         assert backend_of(conn) == pid
+
+
+@pytest.mark.direct
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_session_that_ended_after_its_commit_costs_the_next_call_a_try(
+    laid_out, narrow, tenant, seen
+):
+    """It tells nothing of its server: the same replica answers over another connection."""
+    shard = shard_of(laid_out, narrow, tenant)
+    until_replayed(narrow, tenant, add_agent(narrow, tenant))
+    with narrow.connection(tenant=tenant, read=LENIENT) as conn:
+        pid = backend_of(conn)
+    until_asked(narrow, tenant, conn)
+    with terminating(laid_out, shard) as terminate:
+        with narrow.connection(tenant=tenant, read=LENIENT) as conn:
+            assert backend_of(conn) == pid
+        terminate(pid)
+    # As if it were now, or a while ago: then it is looked at before.
+    conn.parting_since += -10 if seen else 10
+    receipt, strict = Receipt(), Stale(seconds=60, otherwise="error")
+    assert narrow.run(lambda: count(tenant), tenant=tenant, read=strict, receipt=receipt) == 1
+    assert on_replica(laid_out, shard, receipt)
+    interrupted = narrow.stats()["reads"]["stale"].get("interrupted", 0)
+    assert interrupted == (0 if seen else 1)
 
 
 @contextmanager

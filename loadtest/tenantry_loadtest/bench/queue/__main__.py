@@ -13,10 +13,11 @@ import psycopg
 from psycopg import sql
 
 from tenantry_loadtest.bench.printing import print_table
+from tenantry_loadtest.bench.queue.clients import PgQueuer, ProcrastinateClient
 from tenantry_loadtest.bench.queue.fairness import fairness
 from tenantry_loadtest.bench.queue.oban import Oban
-from tenantry_loadtest.bench.queue.ours import Exchanging, Tenantry
-from tenantry_loadtest.bench.queue.peers import Pgmq, PgQueuer, Procrastinate
+from tenantry_loadtest.bench.queue.ours import Exchanging, OwnSql, Tenantry
+from tenantry_loadtest.bench.queue.peers import Pgmq, Procrastinate
 from tenantry_loadtest.bench.queue.race import race
 from tenantry_loadtest.bench.queue.sizes import graph_speed, latencies
 from tenantry_loadtest.bench.stage import stage
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
     from tenantry_ops.fleet import Fleet
 
 _MOST_WORKERS = 32
-_PEERS: dict[str, Callable[[str], Contestant]] = {
-    "procrastinate": Procrastinate,
-    "pgmq": Pgmq,
-    "pgqueuer": PgQueuer,
-    "oban": Oban,
+_PEERS: dict[str, tuple[Callable[[str], Contestant], ...]] = {
+    "procrastinate": (Procrastinate, ProcrastinateClient),
+    "pgmq": (Pgmq,),
+    "pgqueuer": (PgQueuer,),
+    "oban": (Oban,),
 }
 
 
@@ -54,9 +55,10 @@ def peers(on: Stage, names: list[str]) -> Iterator[list[Contestant]]:
     superuser = on.fleet.superuser_conninfo
     with psycopg.connect(superuser(server), autocommit=True) as conn:
         made: list[Contestant] = []
-        for name in names:
-            conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-            made.append(_PEERS[name](superuser(server, name)))
+        for kind in (kind for name in names for kind in _PEERS[name]):
+            database = f"peer_{len(made)}"
+            conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
+            made.append(kind(superuser(server, database)))
         yield made
 
 
@@ -66,7 +68,11 @@ def throughput(on: Stage, names: list[str], *, rounds: int, jobs: int) -> list[d
     with peers(on, names) as others:
         for workers in (1, 8, _MOST_WORKERS):
             for batch in (1, 50):
-                ours = [kind(on.router, tenant_of(on.fleet)) for kind in (Tenantry, Exchanging)]
+                ours = [
+                    Tenantry(on.router, tenant_of(on.fleet)),
+                    Exchanging(on.router, tenant_of(on.fleet)),
+                    OwnSql(on.router, tenant_of(on.fleet), on.app),
+                ]
                 count = jobs if batch == 50 else jobs // 4
                 rows += race(
                     [*ours, *others], workers=workers, batch=batch, jobs=count, rounds=rounds

@@ -1,11 +1,18 @@
-"""tenantry: through the router, with policies, keys, history and fences, as a service uses it."""
+"""tenantry: through the router, with policies, keys, history and fences, as a service uses it.
+
+And by its own SQL over psycopg, as its peers are, which tells apart what its statements and what
+its router take.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import psycopg
+
 from tenantry import tasks
+from tenantry.drive import drive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +22,7 @@ if TYPE_CHECKING:
     from tenantry_loadtest.bench.queue.contestant import Hand
 
 _TOGETHER = 1000
+_SETTINGS = "SELECT set_config('search_path', %s, false), set_config('tenantry.tenant', %s, false)"
 
 
 class Tenantry:
@@ -46,6 +54,21 @@ class Exchanging(Tenantry):
     def hand(self) -> Hand:
         """Return what a new worker holds."""
         return _ExchangingHand(self._router, self._tenant)
+
+
+class OwnSql(Tenantry):
+    """The same statements on a connection of the worker's own, each in a transaction of its own."""
+
+    name = "tenantry, its SQL"
+
+    def __init__(self, router: Router, tenant: UUID, app: str) -> None:
+        super().__init__(router, tenant)
+        self._app = app
+
+    def hand(self) -> Hand:
+        """Connect to the tenant's bucket."""
+        schema = self._router.where(tenant=self._tenant).schema
+        return _OwnSqlHand(self._router, self._tenant, self._app, schema)
 
 
 class _Hand:
@@ -89,6 +112,22 @@ class _ExchangingHand(_Hand):
     def close(self) -> None:
         if self._done:
             super().finish(self._done)
+
+
+class _OwnSqlHand(_Hand):
+    def __init__(self, router: Router, tenant: UUID, app: str, schema: str) -> None:
+        super().__init__(router, tenant)
+        self._conn = psycopg.connect(app, autocommit=True)
+        self._conn.execute(_SETTINGS, (schema, str(tenant)))
+
+    def take(self, most: int) -> Sequence[Any]:
+        return drive(self._conn, tasks.claim(self._tenant, self._owner, most=most)())
+
+    def finish(self, jobs: Sequence[Any]) -> None:
+        _refuse(drive(self._conn, tasks.finish_many([(job, None) for job in jobs])()))
+
+    def close(self) -> None:
+        self._conn.close()
 
 
 def _refuse(lost: set[UUID]) -> None:

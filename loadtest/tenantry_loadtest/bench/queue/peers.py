@@ -1,20 +1,16 @@
-"""Other queues, by their own SQL over psycopg: their clients' event loops are not what is measured.
-
-PgQueuer builds its SQL inside its async client, so each of its workers has an event loop.
-"""
+"""Other queues, by their own SQL over psycopg: their clients' event loops are not measured."""
 
 from __future__ import annotations
 
-import asyncio
-import uuid
-from datetime import timedelta
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tenantry_loadtest.bench.queue.contestant import Hand
 
 _TOGETHER = 1000
 
@@ -45,7 +41,7 @@ class Procrastinate:
                     (min(_TOGETHER, count - start),),
                 )
 
-    def hand(self) -> _ProcrastinateHand:
+    def hand(self) -> Hand:
         """Register a worker, as its own client does."""
         return _ProcrastinateHand(self._conninfo, self._fetch, self._finish)
 
@@ -116,71 +112,3 @@ class _PgmqHand:
 
     def close(self) -> None:
         self._conn.close()
-
-
-class PgQueuer:
-    """PgQueuer: done jobs move to its log."""
-
-    name = "pgqueuer"
-    batches = True
-
-    def __init__(self, conninfo: str) -> None:
-        self._conninfo = conninfo
-        with _PgQueuerHand(conninfo) as hand:
-            hand.do(hand.queries.install())
-
-    def enqueue(self, count: int) -> None:
-        """Store jobs by its own client."""
-        with _PgQueuerHand(self._conninfo) as hand:
-            for start in range(0, count, _TOGETHER):
-                n = min(_TOGETHER, count - start)
-                hand.do(hand.queries.enqueue(["noop"] * n, [None] * n, [0] * n))
-
-    def hand(self) -> _PgQueuerHand:
-        """Connect, with an event loop."""
-        return _PgQueuerHand(self._conninfo)
-
-
-class _PgQueuerHand:
-    def __init__(self, conninfo: str) -> None:
-        from pgqueuer.adapters.drivers.psycopg import (  # noqa: PLC0415  an optional peer
-            PsycopgDriver,
-        )
-        from pgqueuer.adapters.persistence.queries import Queries  # noqa: PLC0415
-        from pgqueuer.ports.repository import (  # noqa: PLC0415
-            EntrypointExecutionParameter,
-        )
-
-        self._loop = asyncio.new_event_loop()
-        connecting = psycopg.AsyncConnection.connect(conninfo, autocommit=True)
-        self._conn = self._loop.run_until_complete(connecting)
-        self.queries: Any = self._loop.run_until_complete(_made(PsycopgDriver, Queries, self._conn))
-        self._served = {"noop": EntrypointExecutionParameter(concurrency_limit=0)}
-        self._id = uuid.uuid4()
-
-    def do(self, coroutine: Any) -> Any:
-        return self._loop.run_until_complete(coroutine)
-
-    def take(self, most: int) -> Sequence[Any]:
-        patience = timedelta(seconds=60)
-        found: Sequence[Any] = self.do(
-            self.queries.dequeue(most, self._served, self._id, None, patience)
-        )
-        return found
-
-    def finish(self, jobs: Sequence[Any]) -> None:
-        self.do(self.queries.log_jobs([(job, "successful", None) for job in jobs]))
-
-    def close(self) -> None:
-        self.do(self._conn.close())
-        self._loop.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
-async def _made(driver: Any, queries: Any, conn: Any) -> Any:
-    return queries(driver(conn))

@@ -29,15 +29,16 @@ _SHAPE = (
 )
 
 
-def task_columns(tasks: Sequence[NewTask], needed: Sequence[int]) -> dict[str, list[Any] | None]:
+def task_columns(counted: Sequence[tuple[NewTask, int]]) -> dict[str, Any]:
     """Return the columns of tasks.
 
-    :param needed: how many others each of them needs
+    :param counted: each task, and how many others it needs
     :raises InvalidInput: naming the value that a task may not have
     """
+    tasks = [task for task, _ in counted]
     return {
         "ids": [checks.uuid("id", it.id) for it in tasks],
-        "unmet": list(needed),
+        "unmet": [needed for _, needed in counted],
         "payloads": [checks.mapping("payload", it.payload) for it in tasks],
         "agents": _sparse([checks.optional_uuid("agent", it.agent) for it in tasks]),
         "actors": _sparse([checks.optional_uuid("actor", it.actor) for it in tasks]),

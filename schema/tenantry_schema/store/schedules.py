@@ -247,7 +247,8 @@ def _interval(every: object) -> timedelta:
 
 
 def _template(task: NewTask) -> dict[str, Any]:
-    task_columns([task], check_graph([task], ()))
+    check_graph([task], ())
+    columns = task_columns([(task, 0)])
     if task.key is not None or task.deadline is not None or task.run_after is not None:
         raise InvalidSchedule(
             "task= of a schedule has neither key, run_after nor deadline: each fire has its own"
@@ -256,7 +257,7 @@ def _template(task: NewTask) -> dict[str, Any]:
         "kind": task.kind,
         "queue": task.queue,
         "priority": task.priority,
-        "payload": checks.mapping("payload", task.payload),
+        "payload": columns["payloads"][0],
         "retry": checks.document("retry", asdict(task.retry)),
         "agent": task.agent,
     }
@@ -336,7 +337,7 @@ def _fire_due(params: dict[str, Any]) -> Work[list[Fired]]:
 def _make(tenant: UUID, tasks: list[NewTask]) -> Work[set[UUID]]:
     """Store the tasks whose keys are not taken, and return their ids."""
     common = {"tenant": tenant, "channel": TASK_CHANNEL, "wake": True}
-    columns = {**task_columns(tasks, [0] * len(tasks)), **edge_columns(())}
+    columns = {**task_columns([(task, 0) for task in tasks]), **edge_columns(())}
     rows = yield Query(load("insert_tasks"), {**common, **columns})
     return {row[0] for row in rows}
 

@@ -71,8 +71,8 @@ def submit(
     keyed = [it for it in counted if it[0].key is not None]
     plain = [it for it in counted if it[0].key is None]
     common = {"tenant": tenant, "channel": TASK_CHANNEL, "wake": bool(wake)}
-    first = {**common, **_columns(keyed), **edge_columns([] if plain else needs)}
-    rest = {**common, **_columns(plain), **edge_columns(needs)}
+    first = {**common, **task_columns(keyed), **edge_columns([] if plain else needs)}
+    rest = {**common, **task_columns(plain), **edge_columns(needs)}
     stored_first = [task for task, _ in keyed]
     return partial(_submit, given, stored_first, first if keyed else None, rest if plain else None)
 
@@ -136,10 +136,6 @@ def limit(tenant: UUID, most: int | None, *, queue: str = ALL_QUEUES) -> WorkFac
 def _ids(tasks: Sequence[UUID]) -> list[UUID]:
     checks.whole("number of tasks", len(tasks), most=NAMED_AT_ONCE)
     return [checks.uuid("tasks", it) for it in tasks]
-
-
-def _columns(counted: Sequence[tuple[NewTask, int]]) -> dict[str, Any]:
-    return task_columns([task for task, _ in counted], [needed for _, needed in counted])
 
 
 def _submit(

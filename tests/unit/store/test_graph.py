@@ -88,21 +88,21 @@ def test_it_is_counted_how_many_others_each_task_needs():
 def test_what_tasks_have_in_common_is_sent_once():
     """One column per argument, one entry per task; a shape for each that differs."""
     given = [tasks.NewTask(it, {"n": it}, delay=2) for it in "aab"]
-    columns = task_columns(given, [0, 0, 2])
+    columns = task_columns(list(zip(given, [0, 0, 2], strict=True)))
     assert columns["unmet"] == [0, 0, 2]
     assert columns["payloads"] == ['{"n":"a"}', '{"n":"a"}', '{"n":"b"}']
     assert columns["shapes"] == [1, 1, 2]
     assert (columns["kinds"], columns["delays"]) == (["a", "b"], [2.0, 2.0])
     assert columns["keys"] is None
     keyed = [*given, tasks.NewTask("b", delay=2, key="k")]
-    columns = task_columns(keyed, [0] * 4)
+    columns = task_columns([(task, 0) for task in keyed])
     assert (columns["keys"], columns["shapes"]) == ([None, None, None, "k"], [1, 1, 2, 2])
 
 
 def test_what_only_equals_a_shape_is_checked_like_one():
     """True has the hash of 1, which was checked."""
     with pytest.raises(InvalidInput, match=r"priority=.*True"):
-        task_columns([tasks.NewTask("k", priority=1), tasks.NewTask("k", priority=True)], [0, 0])
+        task_columns([(tasks.NewTask("k", priority=it), 0) for it in (1, True)])
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 
+from tenantry_loadtest.bench.queue.contestant import portions
 from tenantry_loadtest.bench.queue.peers import Procrastinate
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from tenantry_loadtest.bench.queue.contestant import Hand
-
-_TOGETHER = 1000
 
 
 class ProcrastinateClient(Procrastinate):
@@ -46,8 +45,7 @@ class PgQueuer:
     def enqueue(self, count: int) -> None:
         """Store jobs by its own client."""
         with _PgQueuerHand(self._conninfo) as hand:
-            for start in range(0, count, _TOGETHER):
-                n = min(_TOGETHER, count - start)
+            for n in portions(count):
                 hand.do(hand.queries.enqueue(["noop"] * n, [None] * n, [0] * n))
 
     def hand(self) -> _PgQueuerHand:

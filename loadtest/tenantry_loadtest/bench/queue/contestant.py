@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+#: Jobs that are stored in one transaction.
+_TOGETHER = 1000
+
+
+def portions(count: int) -> Iterator[int]:
+    """Give how many jobs to store in each transaction."""
+    for start in range(0, count, _TOGETHER):
+        yield min(_TOGETHER, count - start)
 
 
 class Hand(Protocol):

@@ -14,10 +14,11 @@ from uuid import uuid4
 import psycopg
 from psycopg.types.json import Jsonb
 
+from tenantry_loadtest.bench.queue.contestant import portions
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_TOGETHER = 1000
 _JOB: dict[str, Any] = {
     "args": Jsonb({}),
     "inserted_at": None,
@@ -57,8 +58,8 @@ class Oban:
     def enqueue(self, count: int) -> None:
         """Store jobs, a thousand in a transaction."""
         with psycopg.connect(self._conninfo) as conn, conn.cursor() as cursor:
-            for start in range(0, count, _TOGETHER):
-                cursor.executemany(self._insert, [_JOB] * min(_TOGETHER, count - start))
+            for n in portions(count):
+                cursor.executemany(self._insert, [_JOB] * n)
                 conn.commit()
 
     def hand(self) -> _ObanHand:

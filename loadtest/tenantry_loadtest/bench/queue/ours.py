@@ -13,6 +13,8 @@ import psycopg
 
 from tenantry import tasks
 from tenantry.drive import drive
+from tenantry_loadtest.bench.queue.contestant import portions
+from tenantry_schema.naming import TENANT_SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +23,7 @@ if TYPE_CHECKING:
     from tenantry import Router
     from tenantry_loadtest.bench.queue.contestant import Hand
 
-_TOGETHER = 1000
-_SETTINGS = "SELECT set_config('search_path', %s, false), set_config('tenantry.tenant', %s, false)"
+_SETTINGS = "SELECT set_config('search_path', %s, false), set_config(%s, %s, false)"
 
 
 class Tenantry:
@@ -37,8 +38,8 @@ class Tenantry:
 
     def enqueue(self, count: int) -> None:
         """Store jobs, a thousand in a transaction."""
-        for start in range(0, count, _TOGETHER):
-            made = [tasks.NewTask("noop") for _ in range(min(_TOGETHER, count - start))]
+        for n in portions(count):
+            made = [tasks.NewTask("noop") for _ in range(n)]
             self._router.run(tasks.submit(self._tenant, made, wake=False), tenant=self._tenant)
 
     def hand(self) -> Hand:
@@ -118,7 +119,7 @@ class _OwnSqlHand(_Hand):
     def __init__(self, router: Router, tenant: UUID, app: str, schema: str) -> None:
         super().__init__(router, tenant)
         self._conn = psycopg.connect(app, autocommit=True)
-        self._conn.execute(_SETTINGS, (schema, str(tenant)))
+        self._conn.execute(_SETTINGS, (schema, TENANT_SETTING, str(tenant)))
 
     def take(self, most: int) -> Sequence[Any]:
         return drive(self._conn, tasks.claim(self._tenant, self._owner, most=most)())

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from tenantry_loadtest.bench.queue.contestant import portions
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tenantry_loadtest.bench.queue.contestant import Hand
-
-_TOGETHER = 1000
 
 
 class Procrastinate:
@@ -33,12 +33,12 @@ class Procrastinate:
     def enqueue(self, count: int) -> None:
         """Store jobs by its own function."""
         with psycopg.connect(self._conninfo, autocommit=True) as conn:
-            for start in range(0, count, _TOGETHER):
+            for n in portions(count):
                 conn.execute(
                     "SELECT procrastinate_defer_jobs_v1(ARRAY(SELECT ROW('default', 'noop', 0, "
                     "NULL, NULL, '{}'::jsonb, NULL)::procrastinate_job_to_defer_v1 "
                     "FROM generate_series(1, %s)))",
-                    (min(_TOGETHER, count - start),),
+                    (n,),
                 )
 
     def hand(self) -> Hand:
@@ -87,11 +87,11 @@ class Pgmq:
     def enqueue(self, count: int) -> None:
         """Store jobs by its own function."""
         with psycopg.connect(self._conninfo, autocommit=True) as conn:
-            for start in range(0, count, _TOGETHER):
+            for n in portions(count):
                 conn.execute(
                     "SELECT pgmq.send_batch('bench', "
                     "ARRAY(SELECT '{}'::jsonb FROM generate_series(1, %s)))",
-                    (min(_TOGETHER, count - start),),
+                    (n,),
                 )
 
     def hand(self) -> _PgmqHand:

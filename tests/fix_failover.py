@@ -15,6 +15,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from fix_fleet import passing_fleet, server_folder
+from fix_processes import children
 
 from tenantry import Query, Receipt, Router, mint_agent_id
 from tenantry.replicas.news import wait_for_news
@@ -169,8 +170,7 @@ def freeze(server):
     """Stop a server and all its processes, as a hung machine does; return them."""
     pid = server.pid
     os.kill(pid, signal.SIGSTOP)
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    everyone = [pid, *map(int, children)]
+    everyone = [pid, *children(pid)]
     for it in everyone:
         os.kill(it, signal.SIGSTOP)
     return everyone

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -44,15 +45,21 @@ def until(child, holds):
         os.close(handle)
 
 
+def children(pid):
+    """Return the command lines of a process's children by their pids, without those that ended."""
+    found = {}
+    for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(OSError):
+            found[int(it)] = Path(f"/proc/{it}/cmdline").read_bytes()
+    return found
+
+
 def processes(place):
     """Return the processes that name a folder in their command line or their environment."""
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
-        try:
+        with suppress(OSError):
             line = (entry / "cmdline").read_bytes()
-            named = line + (entry / "environ").read_bytes()
-        except OSError:
-            continue
-        if str(place).encode() in named:
-            found[int(entry.name)] = line
+            if str(place).encode() in line + (entry / "environ").read_bytes():
+                found[int(entry.name)] = line
     return found

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from fix_processes import processes, until
+from fix_processes import children, processes, until
 from fix_programs import without_wheel
 
 from tenantry_ops.cluster import read_places
@@ -77,13 +77,8 @@ def complete(_child, place):
 
 def hands(child):
     """Return the processes of the demo that are there now."""
-    children = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
-    lines = {int(it): Path(f"/proc/{it}/cmdline") for it in children}
-    return [
-        pid
-        for pid, line in lines.items()
-        if line.exists() and b"tenantry_ops.demo.process" in line.read_bytes()
-    ]
+    lines = children(child.pid).items()
+    return [pid for pid, line in lines if b"tenantry_ops.demo.process" in line]
 
 
 def hired(child, place):

@@ -9,11 +9,10 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import psycopg
 import pytest
-from fix_processes import processes, until
+from fix_processes import children, processes, until
 
 from tenantry_loadtest.journal import read_history
 from tenantry_loadtest.workload import Kind
@@ -42,9 +41,8 @@ def at_work(record):
 
 def drivers(child):
     """Return handles of the processes that a command has started and that drive load."""
-    pids = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
-    lines = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids}
-    return {pid: os.pidfd_open(pid) for pid, line in lines.items() if b"tenantry_loadtest" in line}
+    lines = children(child.pid).items()
+    return {pid: os.pidfd_open(pid) for pid, line in lines if b"tenantry_loadtest" in line}
 
 
 def tenants_of_runs(catalog):

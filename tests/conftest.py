@@ -15,4 +15,5 @@ pytest_plugins = [
     "fix_partman",
     "fix_stores",
     "fix_no_skips",
+    "fix_order",
 ]

@@ -247,21 +247,23 @@ class Fleet:
         return Server(state.name, self.state.sockets, state.port, folder)
 
     def _start(self, progress: Callable[[str], None]) -> None:
-        if not Path(self.state.sockets).exists():
-            # Who swept the folder for temporary files has cut off what still runs.
-            self._stop(self.servers)
-            self.state = replace(self.state, sockets=_socket_folder(self.identity))
-            self.shards = tuple(self._shard(it) for it in self.state.shards)
-        if self.state.complete:
-            self.state.save(self.directory)
-            progress("starting servers")
-            self._launch(self.servers)
-            self._await(self.servers)
+        if not self.state.complete:
+            self._build(progress)
             return
-        self._build(progress)
+        sockets = Path(self.state.sockets)
+        if not sockets.exists():
+            # Who swept the folder for temporary files has cut off what still runs. The same one is
+            # made again, since replicas and the catalog have its name.
+            self._stop(self.servers)
+            sockets.mkdir(mode=0o700)
+            self.identity.own(sockets)
+        progress("starting servers")
+        self._launch(self.servers)
+        self._await(self.servers)
 
     def _build(self, progress: Callable[[str], None]) -> None:
         self._make_folders()
+        self.shards = tuple(self._shard(it) for it in self.state.shards)
         primaries = [shard.primary for shard in self.shards]
         passwords = secrets.make_passwords()
         secrets.write_passfile(self.passfile, passwords)
@@ -301,6 +303,7 @@ class Fleet:
             self.directory.chmod(_SECRET_FOLDER_MODE)
         servers.mkdir(mode=0o700, exist_ok=True)
         self.identity.own(servers)
+        self.state = replace(self.state, sockets=_socket_folder(self.identity))
         self.state.save(self.directory)
 
     def programs(self) -> Programs:

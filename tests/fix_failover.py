@@ -231,7 +231,7 @@ class Stage:
 
     def until(self, holds):
         """Wait for what the sampler is to find."""
-        watch = self.router._sampler.watch(next(iter(self.router.map.shards.values())))
+        watch = self.router._lookout.watch(next(iter(self.router.map.shards.values())))
         for _ in range(300):
             if holds(watch.state):
                 return watch.state

@@ -33,7 +33,7 @@ def narrow(laid_out):
 
 def until_asked(router, tenant, conn):
     """Wait until the sampler has asked the tenant's replica since a connection to it is there."""
-    watch = router._sampler.watch(router.map.shards[router.where(tenant=tenant).shard])
+    watch = router._lookout.watch(router.map.shards[router.where(tenant=tenant).shard])
     while watch.state.replicas[0].sent < conn.since:
         wait_for_news(watch, 1.0)
 

@@ -54,7 +54,7 @@ def count(tenant):
 
 def until_older(router, tenant, shard, seconds):
     """Wait until the sampler knows a replica to be older than so much."""
-    watch = router._sampler.watch(router.map.shards[router.where(tenant=tenant).shard])
+    watch = router._lookout.watch(router.map.shards[router.where(tenant=tenant).shard])
     name = shard.replicas[0].name
     for _ in range(400):
         known = router.stats()["shards"][shard.name]["replicas"]

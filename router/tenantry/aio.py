@@ -63,7 +63,7 @@ class AsyncRouter(AsyncLeasing):
         if self._open:
             self._open = False
             await asyncio.to_thread(self._follower.stop)
-            await asyncio.to_thread(self._sampler.stop)
+            await asyncio.to_thread(self._lookout.stop)
             for serving in self._pools.clear():
                 await serving.close()
             await asyncio.to_thread(self._watchdog.stop)

@@ -19,7 +19,7 @@ from tenantry.follow import MapFollower
 from tenantry.keys import parse_key
 from tenantry.pools import PoolTable
 from tenantry.reads import declared
-from tenantry.replicas.sampler import Sampler
+from tenantry.replicas.lookout import Lookout
 from tenantry.route import Route, Routes, agent_uuid
 from tenantry.settings import settings_from
 from tenantry.watchdog import Watchdog
@@ -48,8 +48,8 @@ class RouterCore:
         self._watchdog = Watchdog()
         self._follower = MapFollower(self.settings, self._watchdog)
         given = self._follower.given
-        self._sampler = Sampler(self.settings, given)
-        self._pools = PoolTable(self.settings, given, self._sampler, self._watchdog)
+        self._lookout = Lookout(self.settings, given)
+        self._pools = PoolTable(self.settings, given, self._lookout, self._watchdog)
         self._routes: Routes | None = None
         self._agents: dict[str, TenantKey] = {}
         self._counts = ReadCounts()
@@ -100,7 +100,7 @@ class RouterCore:
         except BaseException:
             self._watchdog.stop()
             raise
-        self._sampler.start()
+        self._lookout.start()
         self._open = True
 
     def _check_open(self) -> None:

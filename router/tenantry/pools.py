@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tenantry.map import Node, Shard
-    from tenantry.replicas.sampler import Sampler
+    from tenantry.replicas.lookout import Lookout
     from tenantry.settings import RouterSettings
     from tenantry.watchdog import Watchdog
 
@@ -35,11 +35,11 @@ class PoolTable:
         self,
         settings: RouterSettings,
         given: dict[str, Any],
-        sampler: Sampler,
+        lookout: Lookout,
         watchdog: Watchdog,
     ) -> None:
         self.settings = settings
-        self.sampler = sampler
+        self.lookout = lookout
         self._watchdog = watchdog
         self._given = given
         self._pooler = None if settings.pooler is None else parse_pooler(settings.pooler, given)
@@ -66,7 +66,7 @@ class PoolTable:
                 for key, (known, _) in list(self._entries.items())
                 if key[0] == shard.id and known != shard
             ]
-            watch = self.sampler.watch(shard)
+            watch = self.lookout.watch(shard)
             place = Place(watch, node, self._given, self.settings, self._pooler)
             serving = make(place, self.settings, self._watchdog)
             self._entries[shard.id, None if node is None else node.name] = (shard, serving)

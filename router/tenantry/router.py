@@ -63,7 +63,7 @@ class Router(Leasing):
         if self._open:
             self._open = False
             self._follower.stop()
-            self._sampler.stop()
+            self._lookout.stop()
             for serving in self._pools.clear():
                 serving.close()
             self._watchdog.stop()

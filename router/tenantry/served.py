@@ -50,9 +50,9 @@ class Served(RouterCore):
                 raise InvalidToken(
                     f"the token is of shard {call.read.token.shard}, which this fleet does not have"
                 )
-            watch = self._sampler.watch(former)
+            watch = self._lookout.watch(former)
             return moved_plan(call.read.token, watch, call.when, time.monotonic), watch
-        watch = self._sampler.watch(shard)
+        watch = self._lookout.watch(shard)
         wish = Wish(call.read, call.when, self.settings.acquire_timeout, call.without)
         return read_plan(wish, watch, _Around(self, shard), time.monotonic), watch
 
@@ -62,9 +62,9 @@ class Served(RouterCore):
         if isinstance(explained, ReadInterrupted):
             self._counts.add(call.read, "interrupted")
             if call.replica is not None and is_lost(error) and not call.unheard:
-                self._sampler.watch(self.shard_of(call)).set_aside(call.replica)
+                self._lookout.watch(self.shard_of(call)).set_aside(call.replica)
         elif isinstance(explained, DeadlineExceeded) and call.replica and call.unheard:
-            self._sampler.watch(self.shard_of(call)).hung(call.replica, call.deadline)
+            self._lookout.watch(self.shard_of(call)).hung(call.replica, call.deadline)
         return explained
 
     def replica_patience(self, call: Call) -> float:
@@ -134,7 +134,7 @@ class Served(RouterCore):
 
     def _check_again(self, call: Call, answers: Answers) -> None:
         assert call.read is not None
-        watch = self._sampler.watch(self.shard_of(call))
+        watch = self._lookout.watch(self.shard_of(call))
         state = watch.state
         position = self.replica_position(call, answers, state.timeline)
         needed = position_needed(call.read, state, time.monotonic())

@@ -45,7 +45,7 @@ def reading(fleet, opened):
     """A router of either colour that may use both replicas."""
     with opened(fleet.catalog_conninfo()) as router:
         (shard,) = router.map.shards.values()
-        watch = router._sampler.watch(shard)
+        watch = router._lookout.watch(shard)
         for _ in range(300):
             bounds = watch.summary(time.monotonic())["replicas"]
             if len(bounds) == 2 and None not in bounds.values():

@@ -51,7 +51,7 @@ def _watch_all(router: Router, fleet: Fleet, shards: int, replicas: int) -> None
         nodes = [_node(f"{number}-a", shard.primary)]
         nodes += [_node(f"{number}-{it}", shard.replicas[0]) for it in range(replicas)]
         described = _Copy(number, f"s{number}", tuple(nodes), fleet=router.map.fleet_id)
-        watch = router._sampler.watch(described)  # noqa: SLF001
+        watch = router._lookout.watch(described)  # noqa: SLF001
         while not watch.state.settled:
             wait_for_news(watch, 1.0)
 

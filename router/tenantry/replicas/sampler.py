@@ -1,8 +1,9 @@
 """The thread that asks the nodes of every shard in use where they stand (design, section 5).
 
-One for a router, not for a session; each node is asked some times a second on one connection of the
-sampler's own. It finds a new primary by itself, writes down a timeline that nobody has certified
-yet, and publishes what it learns to the shards' watches.
+One for a process, whatever routers and sessions it has (:mod:`tenantry.replicas.lookout`); each
+node is asked some times a second on one connection of the sampler's own. It finds a new primary by
+itself, writes down a timeline that nobody has certified yet, and publishes what it learns to the
+watches of every router.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from tenantry.replicas.watch import ShardWatch
 
 if TYPE_CHECKING:
     from tenantry.map import Shard
-    from tenantry.settings import RouterSettings
 
 logger = logging.getLogger("tenantry")
 
@@ -33,11 +33,16 @@ _HURRY = 10
 
 
 class _Sampled:
-    """A shard that is being watched: its view, its links, who is told."""
+    """A shard that is being watched: its view, its links, who is told what.
 
-    def __init__(self, shard: Shard, given: dict[str, Any], sampler: Sampler) -> None:
+    :ivar state: what every watch was told last
+    """
+
+    def __init__(self, shard: Shard, given: dict[str, Any]) -> None:
+        self.shard = shard
         self.view = ShardView(shard)
-        self.watch = ShardWatch(shard, sampler.hurry)
+        self.state = ShardState()
+        self.watches: list[ShardWatch] = []
         #: Whether a node said where it stands since its history was looked at.
         self.resampled = False
         self.links = {
@@ -52,13 +57,17 @@ class _Sampled:
 
 
 class Sampler:
-    """Ask every node of the shards in use, and publish what they say."""
+    """Ask every node of the shards in use, and publish what they say.
 
-    def __init__(self, settings: RouterSettings, given: dict[str, Any]) -> None:
+    :param given: the parameters of every connection: who connects, and how
+    :param period: seconds between questions
+    """
+
+    def __init__(self, given: dict[str, Any], period: float) -> None:
         self._given = given
-        self._period = settings.sample_interval
+        self._period = period
         self._lock = threading.Lock()
-        self._shards: dict[int, _Sampled] = {}
+        self._shards: dict[Shard, _Sampled] = {}
         self._dropped: list[_Sampled] = []
         self._selector: selectors.BaseSelector
         self._hurried = False
@@ -90,18 +99,25 @@ class Sampler:
             self._waker.close()
 
     def watch(self, shard: Shard) -> ShardWatch:
-        """Return what is known of a shard, which is watched from now on."""
-        found = self._shards.get(shard.id)
-        if found is not None and (found.watch.shard is shard or found.watch.shard == shard):
-            return found.watch
+        """Return a new watch of a shard, which is asked as long as somebody watches it."""
+        watch = ShardWatch(shard, self.hurry)
         with self._lock:
-            found = self._shards.get(shard.id)
-            if found is None or found.watch.shard != shard:
-                if found is not None:
-                    self._dropped.append(found)
-                found = self._shards[shard.id] = _Sampled(shard, self._given, self)
+            sampled = self._shards.get(shard)
+            if sampled is None:
+                sampled = self._shards[shard] = _Sampled(shard, self._given)
+            sampled.watches.append(watch)
+            watch.publish(sampled.state)
         self.hurry()
-        return found.watch
+        return watch
+
+    def unwatch(self, watch: ShardWatch) -> None:
+        """Close a watch; a shard that nobody watches any more is left alone."""
+        with self._lock:
+            sampled = self._shards[watch.shard]
+            sampled.watches.remove(watch)
+            if not sampled.watches:
+                self._dropped.append(self._shards.pop(watch.shard))
+        watch.close()
 
     def hurry(self) -> None:
         """Ask sooner than usual, once."""
@@ -129,19 +145,15 @@ class Sampler:
             self._dropped = []
         for sampled in dropped:
             self._close(sampled)
-        self._publish_late(shards)
         for sampled in shards:
+            if sampled.pending:
+                # What is known of it although a node takes its time.
+                self._publish(sampled)
             for link in sampled.links.values():
                 if link.answer_by is not None and now > link.answer_by:
                     self._broken(sampled, link, f"did not answer within {_PATIENCE_S:g} s")
                 else:
                     self._begin(sampled, link, now)
-
-    def _publish_late(self, shards: list[_Sampled]) -> None:
-        """Publish what is known of shards of which a node takes its time."""
-        for sampled in shards:
-            if sampled.pending:
-                self._publish(sampled)
 
     def _begin(self, sampled: _Sampled, link: Link, now: float) -> None:
         try:
@@ -177,11 +189,18 @@ class Sampler:
                 self._publish(sampled)
 
     def _publish(self, sampled: _Sampled) -> None:
-        state = sampled.view.state()
-        sampled.watch.publish(state)
-        if sampled.resampled and state.primary is not None:
+        self._tell(sampled)
+        primary = sampled.state.primary
+        if sampled.resampled and primary is not None:
             sampled.resampled = False
-            self._follow_history(sampled, state, sampled.links[state.primary.name])
+            self._follow_history(sampled, sampled.links[primary.name])
+
+    def _tell(self, sampled: _Sampled) -> None:
+        state = sampled.view.state()
+        with self._lock:
+            sampled.state = state
+            for watch in sampled.watches:
+                watch.publish(state)
 
     def _ready(self, sampled: _Sampled, link: Link) -> None:
         now = time.monotonic()
@@ -203,8 +222,9 @@ class Sampler:
             # Certified, or caught in the middle of a promotion: the next answer tells more.
             self._hurried = True
 
-    def _follow_history(self, sampled: _Sampled, state: ShardState, link: Link) -> None:
+    def _follow_history(self, sampled: _Sampled, link: Link) -> None:
         """Certify the primary's timeline if nobody did; read its lineage when it is news."""
+        state = sampled.state
         known = bool(state.lineage) and state.lineage[-1].timeline == state.timeline
         if known or link.answer_by is not None:
             return
@@ -216,7 +236,7 @@ class Sampler:
                 return
             logger.warning(
                 "shard %r has a primary on a new timeline: %s (timeline %d)",
-                sampled.watch.shard.name,
+                sampled.shard.name,
                 link.name,
                 state.timeline,
             )
@@ -228,7 +248,7 @@ class Sampler:
         self._forget(link)
         link.close(time.monotonic())
         sampled.view.lost(link.name, why)
-        sampled.watch.publish(sampled.view.state())
+        self._tell(sampled)
 
     def _forget(self, link: Link) -> None:
         if link.awaited is not None:
@@ -236,7 +256,8 @@ class Sampler:
             link.awaited = None
 
     def _close(self, sampled: _Sampled) -> None:
-        sampled.watch.close()
+        for watch in sampled.watches:
+            watch.close()
         for link in sampled.links.values():
             self._forget(link)
             link.close(0.0)

@@ -1,4 +1,4 @@
-"""What a process knows of a shard's nodes, shared by its sampler and its calls."""
+"""What a router knows of a shard's nodes, shared by the sampler and the router's calls."""
 
 from __future__ import annotations
 
@@ -122,6 +122,13 @@ class ShardWatch:
                 f"timeline {self.state.timeline} was seen: it was deposed; make it a replica of "
                 "the new primary"
             )
+
+
+def closed_watch(shard: Shard) -> ShardWatch:
+    """Return a watch that knows nothing and will not."""
+    watch = ShardWatch(shard, lambda: None)
+    watch.close()
+    return watch
 
 
 def split_brain(shard: Shard, state: ShardState) -> SplitBrain:

@@ -19,7 +19,7 @@ from tenantry_schema.naming import SHARD_DATABASE
 
 def sampled(fleet, router, nodes):
     """Let a sampler look at some nodes, and return what it knows when it knows all."""
-    sampler = Sampler(router.settings, router._follower.given)
+    sampler = Sampler(router._follower.given, router.settings.sample_interval)
     sampler.start()
     try:
         watch = sampler.watch(Shard(1, "mixed", tuple(nodes), fleet=router.map.fleet_id))

@@ -29,7 +29,7 @@ def test_a_token_of_the_shard_that_the_tenant_has_left(router, door, tenant):
     """It means the primary, once that shard's history confirms that it stands for something."""
     token = add_agent(router, tenant)
     other = next(it for it in router.map.shards.values() if it.id != token.shard)
-    watch = door._sampler.watch(other)
+    watch = door._lookout.watch(other)
     while not watch.state.settled:
         wait_for_news(watch, 1.0)
     receipt = Receipt()

@@ -42,7 +42,7 @@ def put(tenantry, fleet):
 
 def qualify(router):
     """Say whether both replicas may answer, so that nothing but where they stand decides."""
-    state = router._sampler.watch(router.map.shards[1]).state
+    state = router._lookout.watch(router.map.shards[1]).state
     needed = position_needed(ANY, state, time.monotonic())
     return needed is not None and [it.position >= needed for it in state.replicas] == [True, True]
 

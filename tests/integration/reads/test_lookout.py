@@ -1,0 +1,108 @@
+"""Routers of one process look through one sampler: a node is asked once, whoever wants to know."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import psycopg
+import pytest
+from reading import LENIENT, count, shard_of
+
+from tenantry import AsyncRouter, Receipt, Router, Stale
+
+SAMPLERS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE application_name = 'tenantry-sampler' AND datname = 'tenantry'
+"""
+#: Nobody else in this process asks so often.
+OFTEN = 0.123
+
+
+@pytest.fixture
+def samplers(laid_out, router, tenant):
+    """Count the connections of samplers to the primary of the tenant's shard."""
+    shard = shard_of(laid_out, router, tenant)
+    with psycopg.connect(laid_out.superuser_conninfo(shard.primary), autocommit=True) as conn:
+        before = conn.execute(SAMPLERS).fetchone()[0]
+        yield lambda: conn.execute(SAMPLERS).fetchone()[0] - before
+
+
+def read(door, tenant, policy=LENIENT):
+    receipt = Receipt()
+    door.run(lambda: count(tenant), tenant=tenant, read=policy, receipt=receipt)
+    return receipt.role
+
+
+async def test_a_node_is_asked_once_for_all_routers(laid_out, tenant, samplers):
+    """Of both colours; the last to close ends it, and it may begin again."""
+    catalog = laid_out.catalog_conninfo()
+    for _ in range(2):
+        first = Router(catalog, sample_interval=OFTEN).open()
+        assert read(first, tenant) == "replica"
+        assert samplers() == 1
+        async with AsyncRouter(catalog, sample_interval=OFTEN) as second:
+            receipt = Receipt()
+            await second.run(lambda: count(tenant), tenant=tenant, read=LENIENT, receipt=receipt)
+            assert receipt.role == "replica"
+            assert samplers() == 1
+            first.close()
+            await second.run(lambda: count(tenant), tenant=tenant, read=LENIENT, receipt=receipt)
+            assert receipt.role == "replica"
+            assert samplers() == 1
+        until(lambda: samplers() == 0)
+
+
+def test_routers_may_know_a_shard_by_different_maps(laid_out, tenant, samplers):
+    """Each watches what its own map says."""
+    catalog = laid_out.catalog_conninfo()
+    with Router(catalog, sample_interval=OFTEN) as one:
+        assert read(one, tenant) == "replica"
+        with Router(catalog, sample_interval=OFTEN) as other:
+            mine = other.map.shards[other.where(tenant=tenant).shard]
+            primary = one._lookout.watch(mine).state.primary
+            other.map.shards[mine.id] = replace(mine, nodes=(primary,))
+            assert read(other, tenant, Stale(seconds=60)) == "primary"
+            assert samplers() == 2
+            assert read(one, tenant) == "replica"
+        until(lambda: samplers() == 1)
+        assert read(one, tenant) == "replica"
+
+
+def until(holds):
+    for _ in range(1000):
+        if holds():
+            return
+    raise AssertionError
+
+
+FORKED = """
+import os, sys
+from datetime import timedelta
+from tenantry import Query, Router, Stale
+
+def work():
+    yield Query("SELECT 1")
+
+def read():
+    with Router(catalog) as router:
+        wait = timedelta(seconds=20)
+        router.run(work, tenant=tenant, read=Stale(seconds=60, otherwise="wait", wait=wait))
+
+catalog, tenant = sys.argv[1:]
+with Router(catalog) as parent:
+    parent.run(work, tenant=tenant)
+    child = os.fork()
+    if child == 0:
+        read()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    read()
+"""
+
+
+def test_a_fork_has_a_sampler_of_its_own(laid_out, tenant):
+    """The parent's has no thread there."""
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, laid_out.catalog_conninfo()]
+    subprocess.run([*command, str(tenant)], check=True, timeout=60)

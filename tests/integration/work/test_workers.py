@@ -273,7 +273,9 @@ async def test_both_doors_sweep_alike(laid_out, router, tenant):
     submit(router, tenant, tasks.NewTask("k", queue="doors"))
     async with AsyncRouter(laid_out.catalog_conninfo()) as arouter:
         found = await arouter.sweep(["doors"])
-    assert found.all() == router.sweep(["doors"]).all() == [(tenant, "doors")]
+    for rows in (found.all(), router.sweep(["doors"]).all()):
+        # Schedules of other tests become due meanwhile.
+        assert [it for it in rows if it[1] is not None] == [(tenant, "doors")]
     for name in ("sweep", "run", "scatter"):
         sync, other = (inspect.signature(getattr(it, name)) for it in (type(router), AsyncRouter))
         assert sync == other

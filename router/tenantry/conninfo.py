@@ -53,6 +53,11 @@ def parse(conninfo: str, what: str = "the catalog's conninfo") -> dict[str, Any]
         ) from None
 
 
+def who(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return who connects and how, without where to."""
+    return {name: value for name, value in given.items() if name not in _PLACE}
+
+
 def catalog_conninfo(given: Mapping[str, Any], application: str) -> str:
     """Return the conninfo of the catalog with liveness settings that were not given."""
     return make_conninfo(
@@ -76,11 +81,10 @@ def primary_conninfo(given: Mapping[str, Any], nodes: Sequence[Node], applicatio
             f"nodes {', '.join(node.name for node in nodes) or '(none)'} of one shard must share "
             f"one database, but have {sorted(databases)}: mend tenantry.nodes in the catalog"
         )
-    who = {name: value for name, value in given.items() if name not in _PLACE}
     return make_conninfo(
         **{
             **_LIVENESS,
-            **who,
+            **who(given),
             "host": ",".join(node.host for node in nodes),
             "port": ",".join(str(node.port) for node in nodes),
             "dbname": databases.pop(),
@@ -92,11 +96,10 @@ def primary_conninfo(given: Mapping[str, Any], nodes: Sequence[Node], applicatio
 
 def node_conninfo(given: Mapping[str, Any], node: Node, application: str) -> str:
     """Return the conninfo that reaches one node, whatever its role is now."""
-    who = {name: value for name, value in given.items() if name not in _PLACE}
     return make_conninfo(
         **{
             **_LIVENESS,
-            **who,
+            **who(given),
             "host": node.host,
             "port": node.port,
             "dbname": node.dbname,
@@ -137,12 +140,11 @@ def pooled_conninfo(
 
     :param entry: the name of a shard, for its primary, or of a node
     """
-    apart = _PLACE | {"channel_binding"}
-    who = {name: value for name, value in given.items() if name not in apart}
+    unbound = {name: value for name, value in who(given).items() if name != "channel_binding"}
     return make_conninfo(
         **{
             **_LIVENESS,
-            **who,
+            **unbound,
             **pooler,
             "dbname": entry,
             "target_session_attrs": "any",

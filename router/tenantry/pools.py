@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenantry.conninfo import parse_pooler
-from tenantry.errors import PoolExhausted, ShardUnavailable
+from tenantry.errors import PoolExhausted, RouterClosed, ShardUnavailable
 from tenantry.place import Place
 
 if TYPE_CHECKING:
@@ -49,24 +49,30 @@ class PoolTable:
     def find(self, shard: Shard, node: Node | None) -> Any | None:
         """Return what serves the primary or a node, or None when it is new or has changed."""
         entry = self._entries.get((shard.id, None if node is None else node.name))
-        if entry is not None and (entry[0] is shard or entry[0] == shard):
-            return entry[1]
-        return None
+        if entry is None or (entry[0] is not shard and entry[0] != shard):
+            return None
+        # While a map changes, a call of the former one may have closed the newer one's watch.
+        return None if entry[1].place.watch.closed else entry[1]
 
     def open(
         self, shard: Shard, node: Node | None, make: Callable[[Place, RouterSettings, Watchdog], S]
     ) -> tuple[S, list[S]]:
-        """Return what serves now, and what served the shard's former nodes and must be closed."""
+        """Return what serves now, and what served the shard's former nodes and must be closed.
+
+        :raises RouterClosed: when the router was closed since the call began
+        """
         with self._lock:
             found = self.find(shard, node)
             if found is not None:
                 return found, []
+            watch = self.lookout.watch(shard)
+            if watch.closed:
+                raise RouterClosed("the router was closed while a call was under way")
             former = [
                 self._entries.pop(key)[1]
-                for key, (known, _) in list(self._entries.items())
-                if key[0] == shard.id and known != shard
+                for key, (_, serving) in list(self._entries.items())
+                if key[0] == shard.id and serving.place.watch is not watch
             ]
-            watch = self.lookout.watch(shard)
             place = Place(watch, node, self._given, self.settings, self._pooler)
             serving = make(place, self.settings, self._watchdog)
             self._entries[shard.id, None if node is None else node.name] = (shard, serving)

@@ -7,6 +7,7 @@ kernel ties a child to the thread that made it.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
@@ -36,7 +37,6 @@ from tenantry_schema.errors import FleetError
 from tenantry_schema.naming import APP, CATALOG_DATABASE, OPERATOR, SHARD_DATABASE
 
 if TYPE_CHECKING:
-    import os
     import subprocess
     from collections.abc import Callable, Iterable
 
@@ -250,16 +250,25 @@ class Fleet:
         if not self.state.complete:
             self._build(progress)
             return
-        sockets = Path(self.state.sockets)
-        if not sockets.exists():
-            # Who swept the folder for temporary files has cut off what still runs. The same one is
-            # made again, since replicas and the catalog have its name.
-            self._stop(self.servers)
-            sockets.mkdir(mode=0o700)
-            self.identity.own(sockets)
+        self._find_sockets()
         progress("starting servers")
         self._launch(self.servers)
         self._await(self.servers)
+
+    def _find_sockets(self) -> None:
+        """Make the sockets' folder again where it was: replicas and the catalog have its name."""
+        sockets, us = Path(self.state.sockets), os.getuid()
+        if not sockets.exists():
+            # Who swept the folder for temporary files has cut off what still runs.
+            self._stop(self.servers)
+            sockets.mkdir(mode=0o700, parents=True)
+        owner = sockets.stat().st_uid
+        if owner not in (us, self.identity.uid):
+            raise FleetError(
+                f"the folder of the servers' sockets, {sockets}, belongs to somebody else (user "
+                f"{owner}): remove it, or the fleet with `tenantry fleet down --remove`"
+            )
+        self.identity.own(sockets)
 
     def _build(self, progress: Callable[[str], None]) -> None:
         self._make_folders()

@@ -1,7 +1,7 @@
 """What a router sees of its shards' nodes, by the one sampler of its process.
 
-Routers of a process that connect alike and ask as often share a sampler, so that a shard's nodes
-have one connection of it and are asked once, whatever routers there are.
+Routers that connect to nodes alike (user, password file, TLS) and ask as often share a sampler: a
+node has one connection of it and is asked once, whatever routers and sessions there are.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+from tenantry.conninfo import who
 from tenantry.replicas.sampler import Sampler
 from tenantry.replicas.watch import closed_watch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tenantry.map import Shard
     from tenantry.replicas.watch import ShardWatch
     from tenantry.settings import RouterSettings
@@ -46,13 +49,15 @@ class _Samplers:
             self._running[kind] = sampler, routers + 1
             return sampler
 
-    def leave(self, kind: _Kind, sampler: Sampler) -> None:
-        """Stop a sampler when its last router leaves."""
+    def leave(self, kind: _Kind, sampler: Sampler, watches: Sequence[ShardWatch]) -> None:
+        """Close a router's watches, and stop the sampler when it was the last."""
         with self._lock:
             running, routers = self._running.get(kind, (None, 0))
             if running is not sampler:
-                # The parent's.
+                # The parent's: a thread that is not here may hold its lock.
                 return
+            for watch in watches:
+                sampler.unwatch(watch)
             del self._running[kind]
             if routers > 1:
                 self._running[kind] = sampler, routers - 1
@@ -67,7 +72,7 @@ class Lookout:
     """The shards that one router watches, each as its map describes it now."""
 
     def __init__(self, settings: RouterSettings, given: dict[str, Any]) -> None:
-        self._kind = frozenset(given.items()), settings.sample_interval
+        self._kind = frozenset(who(given).items()), settings.sample_interval
         self._lock = threading.Lock()
         self._watches: dict[int, ShardWatch] = {}
         self._sampler: Sampler | None = None
@@ -83,9 +88,7 @@ class Lookout:
             watches = list(self._watches.values())
             self._watches.clear()
         if sampler is not None:
-            for watch in watches:
-                sampler.unwatch(watch)
-            _samplers.leave(self._kind, sampler)
+            _samplers.leave(self._kind, sampler, watches)
 
     def watch(self, shard: Shard) -> ShardWatch:
         """Return what is known of a shard, which is watched from now on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ async def await_news(watch: ShardWatch, seconds: float) -> None:
     loop, news = asyncio.get_running_loop(), asyncio.Event()
 
     def wake() -> None:
-        if not loop.is_closed():
+        # A loop that was closed meanwhile has nobody who waits.
+        with suppress(RuntimeError):
             loop.call_soon_threadsafe(news.set)
 
     watch.wake_at_news(wake)

@@ -1,9 +1,9 @@
 """The thread that asks the nodes of every shard in use where they stand (design, section 5).
 
-One for a process, whatever routers and sessions it has (:mod:`tenantry.replicas.lookout`); each
-node is asked some times a second on one connection of the sampler's own. It finds a new primary by
-itself, writes down a timeline that nobody has certified yet, and publishes what it learns to the
-watches of every router.
+One for all routers of a process that connect alike (:mod:`tenantry.replicas.lookout`); each node is
+asked some times a second on one connection of the sampler's own. It finds a new primary by itself,
+writes down a timeline that nobody has certified yet, and publishes what it learns to the watches of
+every router.
 """
 
 from __future__ import annotations
@@ -75,8 +75,7 @@ class Sampler:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread; after it was stopped it may be started again."""
-        self._stopped = False
+        """Start the thread."""
         self._selector = selectors.DefaultSelector()
         self._wake, self._waker = socket.socketpair()
         self._selector.register(self._wake, selectors.EVENT_READ)
@@ -115,9 +114,13 @@ class Sampler:
         with self._lock:
             sampled = self._shards[watch.shard]
             sampled.watches.remove(watch)
-            if not sampled.watches:
+            last = not sampled.watches
+            if last:
                 self._dropped.append(self._shards.pop(watch.shard))
         watch.close()
+        if last:
+            # The thread closes what is dropped.
+            self.hurry()
 
     def hurry(self) -> None:
         """Ask sooner than usual, once."""

@@ -63,7 +63,11 @@ class ShardWatch:
         self.publish(self.state)
 
     def wake_at_news(self, wake: Callable[[], None]) -> None:
-        """Call back once, from the sampler's thread, when there is news; and hurry the sampler."""
+        """Call back once when there is news, or none to come; and hurry the sampler.
+
+        The sampler's thread calls, or whoever closes the watch, with the sampler's lock held: the
+        callback must neither wait nor fail.
+        """
         with self._lock:
             self._waiting.add(wake)
         self._hurry()

@@ -164,6 +164,20 @@ def test_a_swept_socket_folder_is_made_again(folder, pytestconfig):
     fleet.down()
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives a folder away")
+def test_a_socket_folder_of_somebody_else_is_refused(folder, pytestconfig):
+    """In a folder for temporary files anybody may take a name that was swept."""
+    pg_bin = pytestconfig.getoption("--pg-bin")
+    fleet = Fleet.up(folder, shards=1, replicas=0, tied=False, pg_bin=pg_bin)
+    fleet.down()
+    mine = Path(fleet.state.sockets).stat().st_uid
+    os.chown(fleet.state.sockets, 54321, -1)
+    with pytest.raises(FleetError, match="somebody else"):
+        Fleet.up(folder)
+    os.chown(fleet.state.sockets, mine, -1)
+    fleet.discard()
+
+
 def until_streaming(conninfo):
     """Wait until a primary feeds its replica."""
     feeds = "SELECT FROM pg_stat_replication WHERE state = 'streaming'"

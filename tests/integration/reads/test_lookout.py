@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from fix_router import until
 from reading import LENIENT, count, shard_of
 
-from tenantry import AsyncRouter, Receipt, Router, Stale
+from tenantry import AsyncRouter, Receipt, Router, RouterClosed, Stale
 
 SAMPLERS = """
 SELECT count(*) FROM pg_stat_activity
@@ -70,11 +71,31 @@ def test_routers_may_know_a_shard_by_different_maps(laid_out, tenant, samplers):
         assert read(one, tenant) == "replica"
 
 
-def until(holds):
-    for _ in range(1000):
-        if holds():
-            return
-    raise AssertionError
+def test_no_pool_outlives_its_watch(laid_out, tenant):
+    """A call of a former map may have another description of the shard watched, for a moment."""
+    with Router(laid_out.catalog_conninfo()) as router:
+        assert read(router, tenant) == "replica"
+        shard = router.map.shards[router.where(tenant=tenant).shard]
+        former = router._lookout.watch(shard)
+        router._lookout.watch(replace(shard, durability="two-nodes"))
+        assert former.closed
+        assert read(router, tenant) == "replica"
+        router.run(lambda: count(tenant), tenant=tenant)
+        for node in (None, *shard.nodes[1:]):
+            watch = router._pools.find(shard, node).place.watch
+            assert watch is router._lookout.watch(shard)
+            assert not watch.closed
+
+
+def test_a_call_that_is_late_opens_no_pool(laid_out, tenant):
+    """Nobody would close it."""
+    router = Router(laid_out.catalog_conninfo()).open()
+    late = router.connection(tenant=tenant)
+    router.close()
+    with pytest.raises(RouterClosed), late:
+        pass
+    with router:
+        assert read(router, tenant) == "replica"
 
 
 FORKED = """
@@ -95,6 +116,7 @@ with Router(catalog) as parent:
     parent.run(work, tenant=tenant)
     child = os.fork()
     if child == 0:
+        parent._lookout.stop()
         read()
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0

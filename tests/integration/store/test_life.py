@@ -357,7 +357,7 @@ def test_the_life_of_tasks_follows_the_model(router, laid_out):
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=80,
+            max_examples=50,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -63,14 +63,21 @@ def test_sigterm_drains(laid_out, router, tenant, colour):
 
 
 def await_a_beginning(child, feed):
-    """Return when the child begins a task that it had not begun at the call; feed it until then."""
+    """Return when the child has just begun a task; feed it until then."""
     said = child.stdout.fileno()
-    while select.select([said], [], [], 0)[0]:
-        assert os.read(said, 65536), "the worker ended by itself"
-    # The others may do all there is before this one has so much as started.
-    while not select.select([said], [], [], 0.1)[0]:
+
+    def began(within):
+        told = select.select([said], [], [], within)[0]
+        assert not told or os.read(said, 65536), "the worker ended by itself"
+        return bool(told)
+
+    while True:
+        while began(0):
+            pass
+        if began(0.1):
+            return
+        # The others may do all there is before this one has so much as started.
         feed()
-    assert os.read(said, 65536), "the worker ended by itself"
 
 
 @pytest.mark.slow

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from tenantry.call import Call
 from tenantry.conninfo import primary_conninfo
@@ -45,6 +47,11 @@ class RouterCore:
 
     def __init__(self, catalog: str | None, options: dict[str, Any]) -> None:
         self.settings = settings_from(catalog, options)
+        self._compose()
+        _routers.add(self)
+
+    def _compose(self) -> None:
+        """Make what the router works with; nothing is started yet."""
         self._watchdog = Watchdog()
         self._follower = MapFollower(self.settings, self._watchdog)
         given = self._follower.given
@@ -105,7 +112,10 @@ class RouterCore:
 
     def _check_open(self) -> None:
         if not self._open:
-            raise RouterClosed("the router is not open: use `with Router(...) as router:`")
+            raise RouterClosed(
+                "the router is not open: use `with Router(...) as router:`, and open it anew in a "
+                "process that was forked"
+            )
 
     def _current_routes(self) -> Routes:
         self._check_open()
@@ -191,6 +201,21 @@ class RouterCore:
 
     def _bound(self, deadline: float | None) -> float:
         return self.settings.deadline if deadline is None else _checked(deadline)
+
+
+_routers: WeakSet[RouterCore] = WeakSet()
+#: What a fork inherited: were it collected, connections that the parent uses would be ended.
+_inherited: list[Any] = []
+
+
+def _close_inherited() -> None:
+    """Close the routers of a fork: their threads are not there, their connections the parent's."""
+    for router in _routers:
+        _inherited.append(vars(router).copy())
+        router._compose()  # noqa: SLF001  the same module's
+
+
+os.register_at_fork(after_in_child=_close_inherited)
 
 
 def _checked(deadline: float) -> float:

@@ -49,16 +49,12 @@ class _Samplers:
             self._running[kind] = sampler, routers + 1
             return sampler
 
-    def leave(self, kind: _Kind, sampler: Sampler, watches: Sequence[ShardWatch]) -> None:
+    def leave(self, kind: _Kind, watches: Sequence[ShardWatch]) -> None:
         """Close a router's watches, and stop the sampler when it was the last."""
         with self._lock:
-            running, routers = self._running.get(kind, (None, 0))
-            if running is not sampler:
-                # The parent's: a thread that is not here may hold its lock.
-                return
+            sampler, routers = self._running.pop(kind)
             for watch in watches:
                 sampler.unwatch(watch)
-            del self._running[kind]
             if routers > 1:
                 self._running[kind] = sampler, routers - 1
                 return
@@ -84,11 +80,11 @@ class Lookout:
     def stop(self) -> None:
         """Close every watch, and the connections that no other router needs."""
         with self._lock:
-            sampler, self._sampler = self._sampler, None
+            joined, self._sampler = self._sampler is not None, None
             watches = list(self._watches.values())
             self._watches.clear()
-        if sampler is not None:
-            _samplers.leave(self._kind, sampler, watches)
+        if joined:
+            _samplers.leave(self._kind, watches)
 
     def watch(self, shard: Shard) -> ShardWatch:
         """Return what is known of a shard, which is watched from now on."""

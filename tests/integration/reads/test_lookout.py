@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import psycopg
@@ -96,35 +94,3 @@ def test_a_call_that_is_late_opens_no_pool(laid_out, tenant):
         pass
     with router:
         assert read(router, tenant) == "replica"
-
-
-FORKED = """
-import os, sys
-from datetime import timedelta
-from tenantry import Query, Router, Stale
-
-def work():
-    yield Query("SELECT 1")
-
-def read():
-    with Router(catalog) as router:
-        wait = timedelta(seconds=20)
-        router.run(work, tenant=tenant, read=Stale(seconds=60, otherwise="wait", wait=wait))
-
-catalog, tenant = sys.argv[1:]
-with Router(catalog) as parent:
-    parent.run(work, tenant=tenant)
-    child = os.fork()
-    if child == 0:
-        parent._lookout.stop()
-        read()
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    read()
-"""
-
-
-def test_a_fork_has_a_sampler_of_its_own(laid_out, tenant):
-    """The parent's has no thread there."""
-    command = [sys.executable, "-W", "ignore", "-c", FORKED, laid_out.catalog_conninfo()]
-    subprocess.run([*command, str(tenant)], check=True, timeout=60)

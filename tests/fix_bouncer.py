@@ -19,13 +19,28 @@ from tenantry_schema.naming import APP, OPERATOR, READ
 def pytest_addoption(parser):
     parser.addoption("--pgbouncer", help="the PgBouncer to test, default the installed one")
     parser.addoption(
-        "--through-bouncer", action="store_true", help="let every router go through a PgBouncer"
+        "--through-bouncer",
+        action="store_true",
+        help="let every router go through a PgBouncer, and run the tests that have one",
     )
 
 
 def pytest_report_header(config):
     program = find_program(config.getoption("--pgbouncer"))
     return f"pooler: PgBouncer {installed_version(program)} from {program}"
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what a pooler makes no difference to: tests that go past it, or route nothing."""
+    if config.getoption("--through-bouncer"):
+        through = [it for it in items if _routes(it) and not it.get_closest_marker("direct")]
+        config.hook.pytest_deselected(items=[it for it in items if it not in through])
+        items[:] = through
+
+
+def _routes(item):
+    """Say whether a test's servers are those that the pooler knows, and it has no pooler itself."""
+    return "laid_out" in item.fixturenames and "own" not in item.fixturenames
 
 
 @pytest.fixture(scope="session")

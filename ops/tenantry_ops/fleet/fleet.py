@@ -272,7 +272,6 @@ class Fleet:
 
     def _build(self, progress: Callable[[str], None]) -> None:
         self._make_folders()
-        self.shards = tuple(self._shard(it) for it in self.state.shards)
         primaries = [shard.primary for shard in self.shards]
         passwords = secrets.make_passwords()
         secrets.write_passfile(self.passfile, passwords)
@@ -313,6 +312,7 @@ class Fleet:
         servers.mkdir(mode=0o700, exist_ok=True)
         self.identity.own(servers)
         self.state = replace(self.state, sockets=_socket_folder(self.identity))
+        self.shards = tuple(self._shard(it) for it in self.state.shards)
         self.state.save(self.directory)
 
     def programs(self) -> Programs:

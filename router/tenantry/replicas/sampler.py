@@ -69,33 +69,27 @@ class Sampler:
         self._lock = threading.Lock()
         self._shards: dict[Shard, _Sampled] = {}
         self._dropped: list[_Sampled] = []
-        self._selector: selectors.BaseSelector
         self._hurried = False
         self._stopped = False
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Start the thread."""
         self._selector = selectors.DefaultSelector()
         self._wake, self._waker = socket.socketpair()
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._run, name="tenantry-sampler", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread, once."""
         self._thread.start()
 
     def stop(self) -> None:
         """Stop the thread, wait for it, and close its connections."""
-        if self._thread is not None:
-            self._stopped = True
-            self._waker.send(b"\0")
-            self._thread.join()
-            self._thread = None
-            for sampled in (*self._shards.values(), *self._dropped):
-                self._close(sampled)
-            self._shards.clear()
-            self._dropped.clear()
-            self._selector.close()
-            self._wake.close()
-            self._waker.close()
+        self._stopped = True
+        self._waker.send(b"\0")
+        self._thread.join()
+        for sampled in (*self._shards.values(), *self._dropped):
+            self._close(sampled)
+        self._selector.close()
+        self._wake.close()
+        self._waker.close()
 
     def watch(self, shard: Shard) -> ShardWatch:
         """Return a new watch of a shard, which is asked as long as somebody watches it."""

@@ -9,13 +9,12 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from judge import judged, left
+from judge import judged, wait_until_at_most
 
 from tenantry import tasks
 
@@ -110,10 +109,7 @@ def test_workers_that_are_killed_lose_nothing(laid_out, router, tenant):
             await_a_beginning(victim, submit_row)
             victim.kill()
             running.append(start())
-        end = time.monotonic() + 90
-        while left(router, tenant):
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        wait_until_at_most(router, tenant, 0)
     proof = judged(router, tenant, edges)
     assert proof.done == proof.tasks == len(graph)
     assert proof.taken_over >= killed

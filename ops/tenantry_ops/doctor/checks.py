@@ -144,12 +144,14 @@ def _schema(facts: FleetFacts) -> Iterator[Finding]:
 
 
 def _routers(facts: FleetFacts) -> Iterator[Finding]:
-    for application, host, pid, version in facts.routers:
-        if version < facts.map.version:
+    for it in facts.routers:
+        if it.map_version < facts.map.version:
             yield Finding(
-                f"router {application} ({host}, pid {pid})",
-                f"holds map version {version} of {facts.map.version}",
-                "wait one poll interval; if it stays, check that it reaches the catalog",
+                f"router {it.application} ({it.host}, pid {it.pid})",
+                f"holds map version {it.map_version} of {facts.map.version}, "
+                f"last heard of {it.silent} s ago",
+                "wait a minute, after which one that was killed is forgotten; "
+                "if it stays, check that it reaches the catalog",
             )
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.rows import class_row
 
 from tenantry.conninfo import parse
 from tenantry_ops.cluster import place_of, read_map
@@ -35,7 +36,8 @@ _WHO = "SELECT fleet_id, shard_id FROM tenantry.shard"
 _RANGES = "SELECT bucket, lower(positions), upper(positions) FROM tenantry.ranges"
 _PINS = "SELECT position, bucket FROM tenantry.pins"
 _ROUTERS = """
-SELECT application, host, pid, map_version FROM tenantry.routers
+SELECT application, host, pid, map_version, extract(epoch FROM now() - seen_at)::int AS silent
+FROM tenantry.routers
 WHERE seen_at > now() - interval '1 minute'
 """
 # An operation holds this lock for as long as its process lives (locking.py).
@@ -61,6 +63,20 @@ class NodeFacts:
     system_identifier: str | None = None
     in_recovery: bool = False
     read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RouterFacts:
+    """One router's last heartbeat.
+
+    :ivar silent: seconds since then
+    """
+
+    application: str
+    host: str
+    pid: int
+    map_version: int
+    silent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +137,7 @@ class FleetFacts:
     nodes: list[NodeFacts]
     shards: dict[int, ShardFacts]
     schema: SchemaState | None
-    routers: list[tuple[str, str, int, int]]
+    routers: list[RouterFacts]
     left: list[tuple[str, str, str, datetime]] = field(default_factory=list)
     standings: tuple[ShardStanding, ...] = ()
     misplaced: dict[str, str] = field(default_factory=dict)
@@ -154,7 +170,7 @@ def gather_facts(catalog: str, held: tuple[Map, str | None] | None = None) -> Fl
     complete = len(shards) == len(places) and not misplaced
     schema, models_error = _schema(catalog, models, places if complete else None)
     with connect(catalog) as conn:
-        routers: list[Any] = conn.execute(_ROUTERS).fetchall()
+        routers = conn.cursor(row_factory=class_row(RouterFacts)).execute(_ROUTERS).fetchall()
         left: list[Any] = conn.execute(_LEFT).fetchall()
     return FleetFacts(
         known, nodes, shards, schema, routers, left, standings, misplaced, models_error

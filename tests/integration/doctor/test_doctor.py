@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from contextlib import contextmanager
 
@@ -13,6 +14,14 @@ import pytest
 from tenantry_ops.cluster import read_places
 from tenantry_ops.doctor import examine, gather_facts
 from tenantry_schema.naming import CATALOG_DATABASE, OPERATOR, SHARD_DATABASE
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten(laid_out):
+    """Forget the routers of processes that other tests killed: they count for a minute."""
+    server = laid_out.shards[0].primary
+    with psycopg.connect(laid_out.superuser_conninfo(server, CATALOG_DATABASE)) as conn:
+        conn.execute("DELETE FROM tenantry.routers")
 
 
 @pytest.fixture
@@ -172,6 +181,22 @@ def test_a_map_with_a_gap_is_a_finding(laid_out, doctor):
     assert code == 1
     assert findings[0]["object"] == "map"
     assert "a gap" in findings[0]["problem"]
+
+
+def test_a_router_that_was_killed_is_told_with_its_age(laid_out, doctor):
+    """It cannot learn of a new map, which is no fault for longer than a minute."""
+    killed = (
+        "INSERT INTO tenantry.routers "
+        "(id, application, host, pid, map_version, started_at, seen_at) VALUES "
+        "(gen_random_uuid(), 'killed', 'far', 7, 0, now(), now() - interval '40 seconds'), "
+        "(gen_random_uuid(), 'killed', 'far', 8, 0, now(), now() - interval '80 seconds')"
+    )
+    forget = "DELETE FROM tenantry.routers WHERE application = 'killed'"
+    with broken(laid_out, 0, CATALOG_DATABASE, killed, forget):
+        code, findings = doctor()
+    assert (code, [it["object"] for it in findings]) == (1, ["router killed (far, pid 7)"])
+    assert re.search(r"holds map version 0 of \d+, last heard of [45]\d s ago", findings[0]["problem"])
+    assert "killed" in findings[0]["next"]
 
 
 def test_models_that_cannot_be_imported_are_no_fault_of_the_map(laid_out, doctor):

@@ -11,7 +11,14 @@ from tenantry.catalog_writes import equal_ranges
 from tenantry.keys import KeyType
 from tenantry.map import Bucket, Map, Node, Shard
 from tenantry_ops.doctor.checks import examine
-from tenantry_ops.doctor.facts import FleetFacts, NodeFacts, RoleFacts, ShardFacts, TableFacts
+from tenantry_ops.doctor.facts import (
+    FleetFacts,
+    NodeFacts,
+    RoleFacts,
+    RouterFacts,
+    ShardFacts,
+    TableFacts,
+)
 from tenantry_ops.migrate.state import SchemaState
 
 FLEET = UUID(int=7)
@@ -56,7 +63,7 @@ def healthy():
     state = SchemaState(
         {"catalog": ("1",), "s1": ("1",), "s2": ("1",)}, {"catalog": ("1",), "shard": ("1",)}
     )
-    return FleetFacts(held, nodes, found, state, [("app", "host", 1, 3)])
+    return FleetFacts(held, nodes, found, state, [RouterFacts("app", "host", 1, 3, silent=5)])
 
 
 def change_role(name, **changed):
@@ -121,7 +128,10 @@ BROKEN = [
     (lambda facts: facts.schema.revisions.update(s2=()), {"schema of s2": "revision none"}),
     (lambda facts: facts.misplaced.update(s2="2 databases"), {"shard s2": "2 databases"}),
     (lambda facts: setattr(facts, "models_error", "gone"), {"models": "gone"}),
-    (lambda facts: facts.routers.append(("old", "h", 2, 2)), {"router old (h, pid 2)": "2 of 3"}),
+    (
+        lambda facts: facts.routers.append(RouterFacts("old", "h", 2, 2, silent=9)),
+        {"router old (h, pid 2)": "2 of 3, last heard of 9 s ago"},
+    ),
 ]
 
 

@@ -103,7 +103,7 @@ def make_tenant(fleet) -> UUID:
     return key
 
 
-def until(holds, seconds=10):
+def until(holds, seconds=30):
     """Wait for what another thread does."""
     end = time.monotonic() + seconds
     while not holds():

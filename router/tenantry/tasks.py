@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING
 
 from tenantry_schema.naming import TASK_CHANNEL
 from tenantry_schema.store import checks
-from tenantry_schema.store.claims import (
-    claim,
+from tenantry_schema.store.claims import claim, progress, renew
+from tenantry_schema.store.endings import (
     exchange,
     fail,
     finish,
     finish_many,
     finish_with,
-    progress,
     release,
-    renew,
 )
 from tenantry_schema.store.graph import Edge, NewTask
 from tenantry_schema.store.retry import Retry

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tenantry.work.aworker import AsyncWorker
-from tenantry.work.core import Effects, Job, WorkerOptions
+from tenantry.work.job import Effects, Job
+from tenantry.work.options import WorkerOptions
 from tenantry.work.worker import Worker
 
 __all__ = ["AsyncWorker", "Effects", "Job", "Worker", "WorkerOptions"]

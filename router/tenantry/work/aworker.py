@@ -7,15 +7,16 @@ import logging
 import signal
 from typing import TYPE_CHECKING, Any
 
-from tenantry.work.core import WorkerCore, WorkerOptions
+from tenantry.work.core import WorkerCore
 from tenantry.work.ears import Ears
 from tenantry.work.flow import aperform
+from tenantry.work.options import WorkerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from tenantry.aio import AsyncRouter
-    from tenantry.work.core import Job
+    from tenantry.work.job import Job
     from tenantry_schema.query import WorkFactory
 
 logger = logging.getLogger("tenantry")
@@ -28,9 +29,9 @@ class AsyncWorker:
 
     :param router: an open router of this event loop
     :param handlers: a coroutine function for each kind of task; it is called with a
-        :class:`~tenantry.work.core.Job`, its result is the task's, what it raises fails the
+        :class:`~tenantry.work.job.Job`, its result is the task's, what it raises fails the
         attempt, and it is cancelled when the claim is lost
-    :param options: the fields of :class:`~tenantry.work.core.WorkerOptions`
+    :param options: the fields of :class:`~tenantry.work.options.WorkerOptions`
     :raises InvalidInput: for an option that cannot be used
 
     A task may run more than once when a worker dies or hangs, but only the owner of its claim can
@@ -45,8 +46,8 @@ class AsyncWorker:
     ) -> None:
         self._router = router
         self._handlers = dict(handlers)
-        self._core = WorkerCore(WorkerOptions(**options))
         self._wake = asyncio.Event()
+        self._core = WorkerCore(WorkerOptions(**options), self._wake.set)
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._running: dict[asyncio.Task[None], Job] = {}
@@ -112,30 +113,33 @@ class AsyncWorker:
 
     async def _work(self, job: Job) -> None:
         try:
-            await aperform(self._router, self._core.conclude(job, await self._ending(job)))
+            await aperform(
+                self._router, self._core.concluder.conclude(job, await self._ending(job))
+            )
         except asyncio.CancelledError:
+            self._core.drop([job])
             logger.warning("task %s was cancelled: its claim is gone", job.claim.id)
         except Exception:
             logger.exception("task %s is left to its lease", job.claim.id)
         finally:
-            self._core.drop(job)
             current = asyncio.current_task()
             if current is not None:
                 self._running.pop(current, None)
-            self._wake.set()
 
     async def _ending(self, job: Job) -> WorkFactory[Any]:
         handler = self._handlers.get(job.claim.kind)
         if handler is None:
-            return self._core.missing(job)
+            return self._core.concluder.missing(job)
         try:
-            return self._core.finished(job, await handler(job))
+            return self._core.concluder.finished(job, await handler(job))
         except Exception as error:
-            return self._core.failed(job, error)
+            return self._core.concluder.failed(job, error)
 
     async def _heartbeat(self) -> None:
         while not await _wait(self._ended, self._core.options.lease / 3):
-            self._cancel(await aperform(self._router, self._core.renew()))
+            lost = await aperform(self._router, self._core.renew())
+            # One that has returned is told by its finish, which may carry others'.
+            self._cancel([job for job in lost if not job.returned])
 
     async def _drain(self) -> None:
         """Wait for what runs; give back and cancel what does not end."""

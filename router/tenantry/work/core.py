@@ -8,137 +8,46 @@ Postgres's word, which every write of the claim asks for.
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import threading
 import time
-from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import psycopg
 
-from tenantry.errors import (
-    BucketMoved,
-    DeadlineExceeded,
-    InvalidInput,
-    LeaseLost,
-    OutcomeUnknown,
-    RouterClosed,
-    TenantryError,
-    Unavailable,
-)
-from tenantry.work.flow import Pause, Run, Sweep
+from tenantry.errors import RouterClosed, TenantryError
+from tenantry.work.conclude import Concluder
+from tenantry.work.flow import Run, Sweep
+from tenantry.work.job import Job
 from tenantry.work.ring import Ring, Turn
-from tenantry_schema.store import checks, claims, schedules
-from tenantry_schema.store.ids import new_id
+from tenantry_schema.store import claims, schedules
+from tenantry_schema.store.endings import release
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Sequence
 
     from tenantry.work.flow import Flow
-    from tenantry_schema.query import WorkFactory
-    from tenantry_schema.store.rows import Claim
+    from tenantry.work.options import WorkerOptions
 
 logger = logging.getLogger("tenantry")
 
-_FIRST_PAUSE_S = 0.05
-_LONGEST_PAUSE_S = 2.0
-#: What may end otherwise when it is tried again.
-_PASSING = (Unavailable, OutcomeUnknown, DeadlineExceeded, BucketMoved, psycopg.Error)
 #: What is one tenant's, or one moment's: a worker goes on.
 _TROUBLE = (TenantryError, psycopg.Error)
 
 
-def default_name() -> str:
-    """Return a name that no other worker has: it is part of what proves a claim."""
-    return f"{socket.gethostname()[:60]}:{os.getpid()}:{new_id().hex}"
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerOptions:
-    """What a worker can be told.
-
-    :ivar queues: the queues that it serves
-    :ivar tenants: the tenants that it serves, or None for all of the fleet's
-    :ivar concurrency: how many tasks it runs at once
-    :ivar lease: seconds that a claim holds; it is renewed at a third of them
-    :ivar poll: seconds between two looks at the shards when nothing wakes the worker
-    :ivar drain: seconds that running tasks get to end when the worker stops
-    :ivar listen: whether to hold a connection to each shard that hears of new tasks
-    :ivar redis: the URL of a Redis on whose channel new tasks are told, or None
-    :ivar name: the owner's name of its claims: no two workers may share one, ever
-    """
-
-    queues: Sequence[str] = ("default",)
-    tenants: Collection[UUID] | None = None
-    concurrency: int = 8
-    lease: float = 60.0
-    poll: float = 1.0
-    drain: float = 30.0
-    listen: bool = True
-    redis: str | None = field(default=None, repr=False)
-    name: str = field(default_factory=default_name)
-
-    def __post_init__(self) -> None:
-        if isinstance(self.queues, str) or not self.queues:
-            raise InvalidInput(f"queues= takes one name or more, not {self.queues!r:.60}")
-        for queue in self.queues:
-            checks.queue(queue)
-        for tenant in self.tenants or ():
-            checks.uuid("tenants", tenant)
-        checks.whole("concurrency", self.concurrency, least=1, most=claims.LARGEST_BATCH)
-        checks.lease(self.lease)
-        checks.span("poll", self.poll, least=timedelta(milliseconds=10))
-        checks.span("drain", self.drain)
-        checks.text("name", self.name, most=200)
-
-
-@dataclass(frozen=True, slots=True)
-class Effects:
-    """What a handler returns to have its effects committed with the task's finish, or not at all.
-
-    :ivar work: a factory of a work, run in the tenant's transaction; it returns the task's result
-    """
-
-    work: WorkFactory[Any]
-
-
-class Job:
-    """A task that a worker runs.
-
-    :ivar claim: the claim; its payload is what the task was submitted with
-    """
-
-    def __init__(self, claim: Claim, expires: float) -> None:
-        self.claim = claim
-        self.expires = expires
-        self._lost = threading.Event()
-
-    @property
-    def payload(self) -> dict[str, Any]:
-        """What the task was submitted with."""
-        return self.claim.payload
-
-    @property
-    def lost(self) -> bool:
-        """Whether the claim is gone: stop, nothing of the task will be accepted any more."""
-        return self._lost.is_set() or time.monotonic() > self.expires
-
-    def lose(self) -> None:
-        """Let the job know that its claim is gone."""
-        self._lost.set()
-
-
 class WorkerCore:
-    """The state of a worker; the doors add threads or tasks."""
+    """The state of a worker; the doors add threads or tasks.
 
-    def __init__(self, options: WorkerOptions) -> None:
+    :param freed: called whenever jobs are held no longer
+    """
+
+    def __init__(self, options: WorkerOptions, freed: Callable[[], None]) -> None:
         self.options = options
+        self._freed = freed
         self.ring = Ring()
         self.held: dict[UUID, Job] = {}
         self._lock = threading.Lock()
+        self.concluder = Concluder(options.name, self.drop)
 
     def heard(self, message: str) -> bool:
         """Take in ``<tenant> <queue>`` from a channel; say whether it concerns this worker."""
@@ -204,54 +113,22 @@ class WorkerCore:
                     lost.append(job)
         return lost
 
-    def conclude(self, job: Job, ending: WorkFactory[Any]) -> Flow[None]:
-        """Finish or fail a task; try again, while the lease may hold, what did not get through."""
-        claim, pause = job.claim, _FIRST_PAUSE_S
-        while True:
-            try:
-                yield Run(claim.tenant, ending)
-            except LeaseLost as error:
-                logger.warning("%s", error)
-            except _PASSING as error:
-                if time.monotonic() + pause < job.expires:
-                    yield Pause(pause)
-                    pause = min(pause * 2, _LONGEST_PAUSE_S)
-                    continue
-                logger.warning("task %s is left to its lease: %s", claim.id, error)
-            return
-
     def release(self) -> Flow[None]:
         """Give back what is still held: the worker stops."""
         for tenant, jobs in self._by_tenant().items():
             for job in jobs:
                 job.lose()
             try:
-                yield Run(tenant, claims.release([job.claim for job in jobs]))
+                yield Run(tenant, release([job.claim for job in jobs]))
             except _TROUBLE as error:
                 logger.warning("claims of tenant %s are left to their leases: %s", tenant, error)
 
-    def drop(self, job: Job) -> None:
-        """Hold a job no longer."""
+    def drop(self, jobs: Sequence[Job]) -> None:
+        """Hold jobs no longer: there is room for others."""
         with self._lock:
-            self.held.pop(job.claim.id, None)
-
-    def finished(self, job: Job, result: Any) -> WorkFactory[Any]:
-        """Return what ends a task whose callable returned."""
-        if isinstance(result, Effects):
-            return claims.finish_with(job.claim, result.work)
-        try:
-            return claims.finish(job.claim, result)
-        except InvalidInput as error:
-            return claims.fail(job.claim, f"its result cannot be stored: {error}", retry=False)
-
-    def missing(self, job: Job) -> WorkFactory[Any]:
-        """Return what ends an attempt for which this worker has no callable: it is tried again."""
-        return self.failed(job, LookupError(f"{self.options.name} has no handler for its kind"))
-
-    def failed(self, job: Job, error: BaseException) -> WorkFactory[Any]:
-        """Return what ends an attempt whose callable raised."""
-        logger.info("task %s (%s) failed", job.claim.id, job.claim.kind, exc_info=error)
-        return claims.fail(job.claim, f"{type(error).__name__}: {error}")
+            for job in jobs:
+                self.held.pop(job.claim.id, None)
+        self._freed()
 
     def _claim(self, turn: Turn, most: int) -> Flow[list[Job]]:
         if turn.queue is None:

@@ -10,15 +10,16 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from tenantry.work.core import WorkerCore, WorkerOptions
+from tenantry.work.core import WorkerCore
 from tenantry.work.ears import Ears
 from tenantry.work.flow import perform
+from tenantry.work.options import WorkerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from tenantry.router import Router
-    from tenantry.work.core import Job
+    from tenantry.work.job import Job
     from tenantry_schema.query import WorkFactory
 
 logger = logging.getLogger("tenantry")
@@ -31,9 +32,9 @@ class Worker:
 
     :param router: an open router; its pool should have a connection for each task at once
     :param handlers: a callable for each kind of task; it is called with a
-        :class:`~tenantry.work.core.Job`, its result is the task's, and what it raises fails the
+        :class:`~tenantry.work.job.Job`, its result is the task's, and what it raises fails the
         attempt
-    :param options: the fields of :class:`~tenantry.work.core.WorkerOptions`
+    :param options: the fields of :class:`~tenantry.work.options.WorkerOptions`
     :raises InvalidInput: for an option that cannot be used
 
     A task may run more than once when a worker dies or hangs, but only the owner of its claim can
@@ -45,11 +46,11 @@ class Worker:
     ) -> None:
         self._router = router
         self._handlers = dict(handlers)
-        self._core = WorkerCore(WorkerOptions(**options))
         # What a signal's handler does must be allowed anywhere in this thread: an assignment, and
         # the put of a SimpleQueue, which is reentrant. Events are not.
         self._asked_to_stop = False
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._core = WorkerCore(WorkerOptions(**options), lambda: self._wakes.put(None))
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._broken: list[Exception] = []
@@ -110,20 +111,18 @@ class Worker:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             try:
-                perform(self._router, self._core.conclude(job, self._ending(job)))
+                perform(self._router, self._core.concluder.conclude(job, self._ending(job)))
             except Exception:
                 logger.exception("task %s is left to its lease", job.claim.id)
-            self._core.drop(job)
-            self._wakes.put(None)
 
     def _ending(self, job: Job) -> WorkFactory[Any]:
         handler = self._handlers.get(job.claim.kind)
         if handler is None:
-            return self._core.missing(job)
+            return self._core.concluder.missing(job)
         try:
-            return self._core.finished(job, handler(job))
+            return self._core.concluder.finished(job, handler(job))
         except Exception as error:
-            return self._core.failed(job, error)
+            return self._core.concluder.failed(job, error)
 
     def _heartbeat(self) -> None:
         while not self._ended.wait(self._core.options.lease / 3):

@@ -16,10 +16,8 @@ from tenantry_schema.errors import InvalidInput, LeaseLost, UnknownActor
 from tenantry_schema.naming import TASK_CHANNEL
 from tenantry_schema.query import Query
 from tenantry_schema.sql import load
-from tenantry_schema.states import after_failure
 from tenantry_schema.store import checks
 from tenantry_schema.store.actors import Actor, stale
-from tenantry_schema.store.retry import backoff
 from tenantry_schema.store.rows import Claim
 
 if TYPE_CHECKING:
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
 
 #: Claims of one statement.
 LARGEST_BATCH = 1000
-#: Characters of an error that are kept.
-ERROR_KEPT = 2000
 
 # FOR SHARE: an activation waits for a claim in flight, and then sees it.
 _INCARNATION = """
@@ -98,7 +94,7 @@ def renew(claims: Sequence[Claim], *, lease: float | timedelta = 60.0) -> WorkFa
 
     :param lease: seconds from now, by the database's clock
     """
-    return partial(_renew, claims, {**_held(claims), "lease": checks.lease(lease)})
+    return partial(_renew, claims, {**held(claims), "lease": checks.lease(lease)})
 
 
 def progress(claim: Claim, value: Any) -> WorkFactory[None]:
@@ -119,88 +115,11 @@ def progress(claim: Claim, value: Any) -> WorkFactory[None]:
     )
 
 
-def finish(claim: Claim, result: Any = None) -> WorkFactory[None]:
-    """Finish a task; what needs only it becomes ready in the same transaction.
+def held(claims: Sequence[Claim]) -> dict[str, Any]:
+    """Return what proves claims, as a statement's parameters.
 
-    :param result: a JSON value of at most 256 KiB
-    :raises LeaseLost: when the claim is gone: roll back what belongs to the task
+    :raises InvalidInput: unless they are of one tenant and one owner, and few enough
     """
-    return partial(_finish_one, claim, _finished([claim], [result]))
-
-
-def finish_with(claim: Claim, work: WorkFactory[Any]) -> WorkFactory[None]:
-    """Finish a task in the transaction of its effects: both are committed, or neither.
-
-    :param work: the effects, as a factory; what it returns is the task's result
-    :raises LeaseLost: when the claim is gone; the effects are rolled back
-    """
-    return partial(_finish_with, claim, work)
-
-
-def finish_many(done: Sequence[tuple[Claim, Any]], *, own: int = 0) -> WorkFactory[set[UUID]]:
-    """Finish many tasks of one tenant and owner at once; give the ids of those lost.
-
-    :param done: claims with their results
-    :param own: of how many new ready tasks per queue listening workers are not told, because the
-        caller takes them
-    """
-    claims = [claim for claim, _ in done]
-    return partial(_finish, claims, _finished(claims, [it for _, it in done], own=own))
-
-
-def exchange(
-    done: Sequence[tuple[Claim, Any]],
-    owner: str | Actor,
-    *,
-    queue: str = "default",
-    most: int = 1,
-    lease: float | timedelta = 60.0,
-) -> WorkFactory[tuple[set[UUID], list[Claim]]]:
-    """Finish tasks and claim the next ones in one transaction, which costs one commit, not two.
-
-    Gives the ids of those lost, and the claims. What becomes ready by the finish may be among them.
-
-    :param done: claims of one tenant and of this owner, with their results; at least one
-    :raises StaleActor: when a newer incarnation of the actor was activated; nothing is finished
-    """
-    claims = [claim for claim, _ in done]
-    finished = _finished(claims, [result for _, result in done])
-    name = owner.owner if isinstance(owner, Actor) else owner
-    if finished["owner"] != name:
-        raise InvalidInput(
-            f"owner= is {name!r:.60}, and the claims are held by {finished['owner']!r:.60}: only "
-            "their owner can exchange them"
-        )
-    following = claim(finished["tenant"], owner, queue=queue, most=most, lease=lease)
-    return partial(_exchange, claims, finished, following)
-
-
-def fail(claim: Claim, error: str, *, retry: bool = True) -> WorkFactory[str]:
-    """Say that an attempt failed; give the task's new state.
-
-    While attempts are left the task becomes ``ready`` after a back-off; then ``failed``, which
-    fails or skips what needs it, or ``dead``, as it was submitted.
-
-    :param error: what went wrong; the first 2,000 characters are kept
-    :param retry: False gives up at once
-    :raises LeaseLost: when the claim is gone
-    """
-    kept = checks.text("error", error[:ERROR_KEPT].replace("\0", "�"), most=ERROR_KEPT)
-    return partial(_fail, claim, kept, retry=bool(retry))
-
-
-def release(claims: Sequence[Claim]) -> WorkFactory[set[UUID]]:
-    """Give tasks back undone, without counting the attempt; give the ids of those lost."""
-    params = {
-        **_held(claims),
-        "delays": ["0"] * len(claims),
-        "errors": [None] * len(claims),
-        "refund": 1,
-    }
-    return partial(_return, claims, params)
-
-
-def _held(claims: Sequence[Claim]) -> dict[str, Any]:
     if len(claims) > LARGEST_BATCH:
         raise InvalidInput(f"{len(claims):,} claims are more than {LARGEST_BATCH:,}: send parts")
     places = {(claim.tenant, claim.owner) for claim in claims}
@@ -218,9 +137,24 @@ def _held(claims: Sequence[Claim]) -> dict[str, Any]:
     }
 
 
-def _finished(claims: Sequence[Claim], results: Sequence[Any], *, own: int = 0) -> dict[str, Any]:
-    texts = [None if it is None else checks.document("result", it) for it in results]
-    return {**_held(claims), "results": texts, "own": own, "channel": TASK_CHANNEL}
+def end(claim: Claim, state: str, error: str) -> Query:
+    """Return the statement that ends a task undone, and tells those that need it."""
+    params = {**held([claim]), "errors": [error], "state": state, "channel": TASK_CHANNEL}
+    return Query(load("end_tasks"), params)
+
+
+def lost(claims: Sequence[Claim], rows: list[Any]) -> set[UUID]:
+    """Return the ids of the claims that a statement changed no row for."""
+    return {claim.id for claim in claims} - {row[0] for row in rows}
+
+
+def lease_lost(claim: Claim) -> LeaseLost:
+    """Return the error of a claim that is gone."""
+    return LeaseLost(
+        f"task {claim.id} ({claim.kind}) of tenant {claim.tenant} is no longer held by "
+        f"{claim.owner!r} with fence {claim.fence}: its lease ran out and somebody else claimed "
+        "it, or it was cancelled; stop, and roll back what belongs to it"
+    )
 
 
 def _claim(params: dict[str, Any], most: int, generation: int | None) -> Work[list[Claim]]:
@@ -231,8 +165,8 @@ def _claim(params: dict[str, Any], most: int, generation: int | None) -> Work[li
         rows = yield from _claim_within_bounds(params, most)
     claims = [Claim.from_row(params["tenant"], row[1:]) for row in rows if row[1] is not None]
     given_up = [it for it in claims if it.late or it.crashes > it.max_crashes]
-    for lost in given_up:
-        yield from _give_up(lost)
+    for it in given_up:
+        yield from _give_up(it)
     return [it for it in claims if it not in given_up] if given_up else claims
 
 
@@ -264,86 +198,18 @@ def _claim_within_bounds(params: dict[str, Any], most: int) -> Work[list[Any]]:
 
 def _give_up(claim: Claim) -> Work[None]:
     if claim.late:
-        yield _end(claim, "failed", f"the deadline {claim.deadline} passed before it was done")
+        yield end(claim, "failed", f"the deadline {claim.deadline} passed before it was done")
         return
     leases = f"{claim.crashes} leases ran out: its worker died or hung each time"
-    yield _end(claim, claim.exhausted, leases)
+    yield end(claim, claim.exhausted, leases)
 
 
 def _renew(claims: Sequence[Claim], params: dict[str, Any]) -> Work[set[UUID]]:
     rows = yield Query(load("renew_claims"), params)
-    return _lost(claims, rows)
+    return lost(claims, rows)
 
 
 def _progress(claim: Claim, params: dict[str, Any]) -> Work[None]:
     rows = yield Query(_PROGRESS, params)
     if not rows:
         raise lease_lost(claim)
-
-
-def _finish(claims: Sequence[Claim], params: dict[str, Any]) -> Work[set[UUID]]:
-    rows = yield Query(load("finish_tasks"), params)
-    needed = [task for task, is_needed in rows if is_needed]
-    if needed:
-        # A graph's edges are stored with its tasks, so that no edge can have come since.
-        yield Query(load("meet_needs"), {**params, "ids": needed})
-    return _lost(claims, rows)
-
-
-def _exchange(
-    claims: Sequence[Claim], params: dict[str, Any], following: WorkFactory[list[Claim]]
-) -> Work[tuple[set[UUID], list[Claim]]]:
-    lost = yield from _finish(claims, params)
-    found = yield from following()
-    return lost, found
-
-
-def _finish_one(claim: Claim, params: dict[str, Any]) -> Work[None]:
-    if (yield from _finish([claim], params)):
-        raise lease_lost(claim)
-
-
-def _finish_with(claim: Claim, work: WorkFactory[Any]) -> Work[None]:
-    result = yield from work()
-    yield from finish(claim, result)()
-
-
-def _fail(claim: Claim, error: str, *, retry: bool) -> Work[str]:
-    failures = claim.attempt - claim.crashes
-    state = after_failure(
-        failures=failures if retry else claim.max_attempts,
-        max_attempts=claim.max_attempts,
-        exhausted=claim.exhausted,
-    )
-    if state == "ready":
-        pause = backoff(failures, first_ms=claim.backoff_ms, most_ms=claim.backoff_most_ms)
-        again = {**_held([claim]), "delays": [pause], "errors": [error], "refund": 0}
-        rows = yield Query(load("return_tasks"), again)
-    else:
-        rows = yield _end(claim, state, error)
-    if not rows:
-        raise lease_lost(claim)
-    return state
-
-
-def _return(claims: Sequence[Claim], params: dict[str, Any]) -> Work[set[UUID]]:
-    rows = yield Query(load("return_tasks"), params)
-    return _lost(claims, rows)
-
-
-def _end(claim: Claim, state: str, error: str) -> Query:
-    params = {**_held([claim]), "errors": [error], "state": state, "channel": TASK_CHANNEL}
-    return Query(load("end_tasks"), params)
-
-
-def _lost(claims: Sequence[Claim], rows: list[Any]) -> set[UUID]:
-    return {claim.id for claim in claims} - {row[0] for row in rows}
-
-
-def lease_lost(claim: Claim) -> LeaseLost:
-    """Return the error of a claim that is gone."""
-    return LeaseLost(
-        f"task {claim.id} ({claim.kind}) of tenant {claim.tenant} is no longer held by "
-        f"{claim.owner!r} with fence {claim.fence}: its lease ran out and somebody else claimed "
-        "it, or it was cancelled; stop, and roll back what belongs to it"
-    )

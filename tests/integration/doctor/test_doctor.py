@@ -195,7 +195,9 @@ def test_a_router_that_was_killed_is_told_with_its_age(laid_out, doctor):
     with broken(laid_out, 0, CATALOG_DATABASE, killed, forget):
         code, findings = doctor()
     assert (code, [it["object"] for it in findings]) == (1, ["router killed (far, pid 7)"])
-    assert re.search(r"holds map version 0 of \d+, last heard of [45]\d s ago", findings[0]["problem"])
+    assert re.search(
+        r"holds map version 0 of \d+, last heard of [45]\d s ago", findings[0]["problem"]
+    )
     assert "killed" in findings[0]["next"]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -20,12 +19,13 @@ from tenantry_loadtest.bench.queue.ours import Exchanging, OwnSql, Tenantry
 from tenantry_loadtest.bench.queue.peers import Pgmq, Procrastinate
 from tenantry_loadtest.bench.queue.race import race
 from tenantry_loadtest.bench.queue.sizes import graph_speed, latencies
+from tenantry_loadtest.bench.queue.whole import whole
 from tenantry_loadtest.bench.stage import stage
 from tenantry_ops.tenants import create
 from tenantry_schema.naming import OPERATOR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from uuid import UUID
 
     from tenantry_loadtest.bench.queue.contestant import Contestant
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tenantry_ops.fleet import Fleet
 
 _MOST_WORKERS = 32
+_TABLES = ("throughput", "workers", "latency", "fairness", "graph")
 _PEERS: dict[str, tuple[Callable[[str], Contestant], ...]] = {
     "procrastinate": (Procrastinate, ProcrastinateClient),
     "pgmq": (Pgmq,),
@@ -48,35 +49,35 @@ def tenant_of(fleet: Fleet) -> UUID:
     return key
 
 
-@contextmanager
-def peers(on: Stage, names: list[str]) -> Iterator[list[Contestant]]:
+def peers(on: Stage, names: list[str]) -> list[Contestant]:
     """Give each peer a database of its own on the same server."""
+    made: list[Contestant] = []
+    for kind in (kind for name in names for kind in _PEERS[name]):
+        made.append(kind(_database(on, f"peer_{len(made)}")))
+    return made
+
+
+def _database(on: Stage, name: str) -> str:
+    """Create a database for a peer, and return its superuser's conninfo."""
     server = on.fleet.shards[0].primary
-    superuser = on.fleet.superuser_conninfo
-    with psycopg.connect(superuser(server), autocommit=True) as conn:
-        made: list[Contestant] = []
-        for kind in (kind for name in names for kind in _PEERS[name]):
-            database = f"peer_{len(made)}"
-            conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
-            made.append(kind(superuser(server, database)))
-        yield made
+    with psycopg.connect(on.fleet.superuser_conninfo(server), autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return on.fleet.superuser_conninfo(server, name)
 
 
 def throughput(on: Stage, names: list[str], *, rounds: int, jobs: int) -> list[dict[str, Any]]:
     """Race everyone at 1, 8 and 32 workers, claiming one job or fifty."""
     rows: list[dict[str, Any]] = []
-    with peers(on, names) as others:
-        for workers in (1, 8, _MOST_WORKERS):
-            for batch in (1, 50):
-                ours = [
-                    Tenantry(on.router, tenant_of(on.fleet)),
-                    Exchanging(on.router, tenant_of(on.fleet)),
-                    OwnSql(on.router, tenant_of(on.fleet), on.app),
-                ]
-                count = jobs if batch == 50 else jobs // 4
-                rows += race(
-                    [*ours, *others], workers=workers, batch=batch, jobs=count, rounds=rounds
-                )
+    others = peers(on, names)
+    for workers in (1, 8, _MOST_WORKERS):
+        for batch in (1, 50):
+            ours = [
+                Tenantry(on.router, tenant_of(on.fleet)),
+                Exchanging(on.router, tenant_of(on.fleet)),
+                OwnSql(on.router, tenant_of(on.fleet), on.app),
+            ]
+            count = jobs if batch == 50 else jobs // 4
+            rows += race([*ours, *others], workers=workers, batch=batch, jobs=count, rounds=rounds)
     return rows
 
 
@@ -89,7 +90,7 @@ def main() -> None:
     parser.add_argument("--peers", default=",".join(installed), help="names, with commas")
     parser.add_argument("--finished", type=int, default=1_000_000)
     parser.add_argument("--ready", type=int, default=100_000)
-    parser.add_argument("--only", choices=("throughput", "latency", "fairness", "graph"))
+    parser.add_argument("--only", choices=_TABLES)
     parser.add_argument("--backlog", type=int, default=1_000_000)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
@@ -98,6 +99,14 @@ def main() -> None:
     with stage(buckets=16, tenants=4, agents=1, pool=_MOST_WORKERS) as on:
         if given.only in (None, "throughput"):
             found["throughput"] = throughput(on, names, rounds=given.rounds, jobs=given.jobs)
+        if given.only in (None, "workers") and "procrastinate" in names:
+            found["workers"] = whole(
+                on,
+                tenant_of(on.fleet),
+                _database(on, "procrastinate"),
+                jobs=given.jobs // 4,
+                rounds=given.rounds,
+            )
         if given.only in (None, "latency"):
             sizes = {"finished": given.finished, "ready": given.ready}
             found["latency"] = latencies(on, tenant_of(on.fleet), **sizes)

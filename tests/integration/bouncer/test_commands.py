@@ -1,4 +1,4 @@
-"""The commands as a person calls them, in processes of their own."""
+"""The commands as a person calls them, in processes of their own where they do something."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tenantry_ops.bouncer.render import HBA, INI, USERLIST
 from tenantry_schema.naming import APP
 
 
-def tenantry(*arguments, **options):
+def called(*arguments, **options):
     return subprocess.run(
         [sys.executable, "-m", "tenantry_ops", "bouncer", *arguments],
         capture_output=True,
@@ -30,7 +30,7 @@ def tenantry(*arguments, **options):
 
 
 def told(*arguments, code=0):
-    ended = tenantry(*arguments, "--json")
+    ended = called(*arguments, "--json")
     assert ended.returncode == code, ended.stderr
     return json.loads(ended.stdout)
 
@@ -52,11 +52,11 @@ def test_from_rendering_to_status(own, fleet_at):
     change = ("--set", "query_wait_timeout=99")
     found = told("diff", *fleet_at, *change, code=1)
     assert [(it["key"], it["after"]) for it in found["changes"]] == [("query_wait_timeout", "99")]
-    ended = tenantry("apply", *fleet_at, *change)
+    ended = called("apply", *fleet_at, *change)
     assert ended.returncode == 0, ended.stderr
     assert "query_wait_timeout" in ended.stdout
     assert "runs as its files say" in ended.stdout
-    assert tenantry("diff", *fleet_at, *change).returncode == 0
+    assert called("diff", *fleet_at, *change).returncode == 0
     assert told("check", *fleet_at) == []
     with (own.directory / INI).open("a") as file:
         file.write("[pgbouncer]\nserver_lifetime = 1h\n")
@@ -65,8 +65,8 @@ def test_from_rendering_to_status(own, fleet_at):
     assert any("begins again" in it["problem"] for it in problems)
     assert any("seconds" in it["problem"] for it in problems)
     assert any(it["where"] == USERLIST for it in problems)
-    assert tenantry("apply", *fleet_at).returncode == 2
-    told_of = tenantry("check", *fleet_at, "--set", "version=1.26.0").stderr
+    assert called("apply", *fleet_at).returncode == 2
+    told_of = called("check", *fleet_at, "--set", "version=1.26.0").stderr
     assert "CVE-2026-107350" in told_of
 
 
@@ -87,6 +87,7 @@ def restarted(own, program, files):
         child.wait()
 
 
+@pytest.mark.slow
 def test_a_process_that_may_open_too_few_files_is_found(own, program):
     """With what it needs: given that, there is nothing to find."""
     with restarted(own, program, 64) as found:
@@ -105,7 +106,7 @@ def test_what_apply_changes_is_told_before_it_is_tried(own, fleet_at):
     lying = (own.directory / INI).read_bytes()
     runs = told("status", "--at", str(own.directory))[0]["version"]
     other = "1.22.0" if runs != "1.22.0" else "1.22.1"
-    ended = tenantry("apply", *fleet_at, *change, "--set", f"version={other}", "--json")
+    ended = called("apply", *fleet_at, *change, "--set", f"version={other}", "--json")
     failed = json.loads(ended.stdout)
     assert (ended.returncode, "runs at" in ended.stderr) == (2, True), ended.stderr
     assert [it["after"] for it in failed["changes"] if it["key"] == "query_wait_timeout"] == ["98"]
@@ -120,19 +121,19 @@ def test_what_apply_changes_is_told_before_it_is_tried(own, fleet_at):
 def test_a_pause_of_the_command_line(own):
     """Paused when it returns, resumed by another command; nothing to resume is no error."""
     at = ("--at", str(own.directory))
-    ended = tenantry("pause", "shard-1", *at, "--lease", "60")
+    ended = called("pause", "shard-1", *at, "--lease", "60")
     assert (ended.returncode, "at rest" in ended.stderr) == (0, True), ended.stderr
     assert told("pause", "shard-2", *at, "--lease", "50") == {"paused": ["shard-2"], "lease_s": 50}
     assert [it["resumed"] for it in told("resume", "shard-2", *at)] == ["shard-2"]
     rows = {it["database"]: it["state"] for it in told("status", *at)}
     assert (rows["shard-1"], rows["shard-2"]) == ("paused", "open")
-    assert tenantry("status", *at).stdout.count("PgBouncer") == 1
+    assert called("status", *at).stdout.count("PgBouncer") == 1
     assert [it["resumed"] for it in told("resume", *at)] == ["shard-1"]
     assert told("resume", "shard-1", "--console", own.pooler.console) == []
     with connected(own, "shard-1") as conn:
         conn.execute("BEGIN")
         conn.execute("SELECT 1")
-        ended = tenantry("pause", "shard-1", *at, "--deadline", "0.3")
+        ended = called("pause", "shard-1", *at, "--deadline", "0.3")
     assert (ended.returncode, "PauseTimeout" in ended.stderr) == (1, True), ended.stderr
 
 
@@ -141,22 +142,22 @@ def test_files_of_a_pgbouncer_that_is_to_be(own, tmp_path):
     """Written once, secret; printed without secrets; the arithmetic in words; auth as SQL."""
     fleet = ("--dir", str(own.fleet.directory), "--at", str(tmp_path))
     settings = ("--set", "version=1.22.0", "--set", "routers=7", "--set", "extra={verbose=1}")
-    ended = tenantry("render", *fleet, *settings)
+    ended = called("render", *fleet, *settings)
     assert ended.returncode == 0, ended.stderr
     for name in (INI, USERLIST, HBA):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
     text = (tmp_path / INI).read_text()
     assert "max_prepared_statements = 200" in text
     assert "verbose = 1" in text
-    again = tenantry("render", *fleet, *settings)
+    again = called("render", *fleet, *settings)
     assert (again.returncode, "bouncer diff" in again.stderr) == (2, True)
-    printed = tenantry("render", *fleet, *settings, "--print").stdout
+    printed = called("render", *fleet, *settings, "--print").stdout
     assert "shard-1-b = " in printed
     secrets = [it.split('"')[3] for it in (tmp_path / USERLIST).read_text().splitlines()]
     assert not [it for it in secrets if it in printed]
     steps = told("render", *fleet, *settings, "--explain")
     assert any("7 routers given" in it["how"] for it in steps)
-    script = tenantry("auth", *fleet).stdout
+    script = called("auth", *fleet).stdout
     assert "BEGIN ATOMIC" in script
     assert not [it for it in secrets if it in script]
     scripts = told("auth", *fleet)
@@ -176,14 +177,15 @@ def test_files_of_a_pgbouncer_that_is_to_be(own, tmp_path):
         (("pause", "x", "--console", "host=127.0.0.1 port=1"), 1, "does not answer"),
     ],
 )
-def test_bad_calls_say_what_is_wrong(arguments, code, said):
+def test_bad_calls_say_what_is_wrong(tenantry, arguments, code, said):
     """One message on standard error, an exit code, no secret."""
-    ended = tenantry(*arguments)
+    ended = tenantry("bouncer", *arguments)
     assert (ended.returncode, said in ended.stderr) == (code, True), ended.stderr
     assert "Traceback" not in ended.stderr
     assert "secret-word" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_console_that_is_none(own):
     """A Postgres that has a database of that name."""
     fleet = own.fleet
@@ -192,7 +194,7 @@ def test_a_console_that_is_none(own):
         conn.execute("CREATE DATABASE pgbouncer")
     try:
         console = fleet.conninfo(primary, user=APP, dbname="postgres")
-        ended = tenantry("status", "--console", console, env={**os.environ})
+        ended = called("status", "--console", console, env={**os.environ})
         assert (ended.returncode, "no PgBouncer" in ended.stderr) == (2, True), ended.stderr
     finally:
         with psycopg.connect(fleet.superuser_conninfo(primary), autocommit=True) as conn:

@@ -94,6 +94,7 @@ CHANGES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CHANGES, ids=lambda case: case[2][2])
 def test_each_difference_is_named(laid_out, case):
     """Which shard, which bucket, which table, what it should be and what it is."""

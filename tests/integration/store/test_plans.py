@@ -18,6 +18,8 @@ from tenantry.prelude import sweep_prelude
 from tenantry_schema.naming import APP, SHARD_DATABASE
 from tenantry_schema.store.due import due
 
+pytestmark = pytest.mark.slow
+
 FINISHED = """
 INSERT INTO {tasks} (tenant_id, id, kind, state, change, priority, queue)
 SELECT tenant_id, gen_random_uuid(), 'old', 'cancelled', 'ready>cancelled', 0, 'default'

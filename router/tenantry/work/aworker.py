@@ -46,8 +46,8 @@ class AsyncWorker:
     ) -> None:
         self._router = router
         self._handlers = dict(handlers)
+        self._core = WorkerCore(WorkerOptions(**options))
         self._wake = asyncio.Event()
-        self._core = WorkerCore(WorkerOptions(**options), self._wake.set)
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._running: dict[asyncio.Task[None], Job] = {}
@@ -117,14 +117,15 @@ class AsyncWorker:
                 self._router, self._core.concluder.conclude(job, await self._ending(job))
             )
         except asyncio.CancelledError:
-            self._core.drop([job])
             logger.warning("task %s was cancelled: its claim is gone", job.claim.id)
         except Exception:
             logger.exception("task %s is left to its lease", job.claim.id)
         finally:
+            self._core.drop(job)
             current = asyncio.current_task()
             if current is not None:
                 self._running.pop(current, None)
+            self._wake.set()
 
     async def _ending(self, job: Job) -> WorkFactory[Any]:
         handler = self._handlers.get(job.claim.kind)
@@ -138,8 +139,8 @@ class AsyncWorker:
     async def _heartbeat(self) -> None:
         while not await _wait(self._ended, self._core.options.lease / 3):
             lost = await aperform(self._router, self._core.renew())
-            # One that has returned is told by its finish, which may carry others'.
-            self._cancel([job for job in lost if not job.returned])
+            # A finish learns of it from Postgres, and may carry others'.
+            self._cancel([job for job in lost if not job.finishing])
 
     async def _drain(self) -> None:
         """Wait for what runs; give back and cancel what does not end."""

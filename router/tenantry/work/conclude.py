@@ -16,14 +16,15 @@ from tenantry.errors import (
     OutcomeUnknown,
     Unavailable,
 )
-from tenantry.work.flow import Pause, Run
+from tenantry.sqlstates import is_fence
+from tenantry.work.flow import Landing, Pause, Run
 from tenantry.work.job import Effects
-from tenantry.work.together import Together
+from tenantry.work.together import Together, Told
 from tenantry_schema.store.claims import lease_lost
 from tenantry_schema.store.endings import Finish, fail, finish, finish_all, finish_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from uuid import UUID
 
     from tenantry.work.flow import Flow
     from tenantry.work.job import Job
@@ -33,7 +34,8 @@ logger = logging.getLogger("tenantry")
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
-#: What may end otherwise when it is tried again.
+#: How long a finish waits for the flight before its own: then it goes alone.
+_OVERDUE_S = 0.5
 _PASSING = (
     Unavailable,
     OutcomeUnknown,
@@ -42,47 +44,30 @@ _PASSING = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
 )
+_PROGRAM_LIMIT_EXCEEDED = "54"
 
 
 class Concluder:
     """Ends attempts; finishes of one tenant fly together.
 
     :param name: the worker's
-    :param drop: called with jobs that are held no longer
     """
 
-    def __init__(self, name: str, drop: Callable[[Sequence[Job]], None]) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._drop = drop
-        self._together: Together[tuple[Job, Finish]] = Together()
+        self._together: Together[Finish] = Together()
 
     def conclude(self, job: Job, ending: WorkFactory[Any]) -> Flow[None]:
-        """End an attempt, and hold its job no longer.
-
-        A finish that comes while one of its tenant is in flight is left to that one's flow.
-        """
-        job.returned = True
-        tenant = job.claim.tenant
+        """End an attempt."""
         if not isinstance(ending, Finish):
-            try:
-                yield from self._alone(job, ending)
-            finally:
-                self._drop([job])
+            yield from self._alone(job, ending)
             return
-        if self._together.join(tenant, (job, ending)):
-            return
-        flying = [(job, ending)]
-        try:
-            while flying:
-                yield from self._finish(flying)
-                self._drop([it for it, _ in flying])
-                flying = self._together.next(tenant)
-        except BaseException:
-            left = [it for it, _ in (*flying, *self._together.strand(tenant))]
-            self._drop(left)
-            for it in left:
-                logger.warning("task %s is left to its lease", it.claim.id)
-            raise
+        job.finishing = True
+        told = yield from self._ride(job.claim.tenant, ending)
+        if told is Told.LOST:
+            logger.warning("%s", lease_lost(job.claim))
+        elif told is Told.ALONE:
+            yield from self._alone(job, ending)
 
     def finished(self, job: Job, result: Any) -> WorkFactory[Any]:
         """Return what ends a task whose callable returned."""
@@ -100,41 +85,76 @@ class Concluder:
     def failed(self, job: Job, error: BaseException) -> WorkFactory[Any]:
         """Return what ends an attempt whose callable raised."""
         logger.info("task %s (%s) failed", job.claim.id, job.claim.kind, exc_info=error)
-        return fail(job.claim, f"{type(error).__name__}: {error}")
+        return fail(job.claim, _described(error))
 
-    def _finish(self, flying: Sequence[tuple[Job, Finish]]) -> Flow[None]:
-        jobs = [job for job, _ in flying]
+    def _ride(self, tenant: UUID, finish: Finish) -> Flow[Told]:
+        seat = self._together.board(tenant, finish)
         try:
-            gone = yield from self._end(jobs, finish_all([finish for _, finish in flying]))
-        except psycopg.Error:
-            # It may be one result that Postgres refuses: the others must not fail with it.
-            for job, finish in flying:
-                yield from self._alone(job, finish)
-            return
-        for job in jobs:
-            if job.claim.id in (gone or ()):
-                logger.warning("%s", lease_lost(job.claim))
+            while not seat.told.done():
+                yield Landing(seat.told, _OVERDUE_S)
+                if not seat.told.done() and self._together.leave(tenant, seat):
+                    return Told.ALONE
+            told = seat.told.result()
+            return (yield from self._fly(tenant)) if told is Told.PILOT else told
+        except BaseException:
+            self._together.abandon(tenant, seat)
+            raise
+
+    def _fly(self, tenant: UUID) -> Flow[Told]:
+        """Finish by one statement what waits; tell the others, and return what became of one's own.
+
+        When it fails everybody tries alone: Postgres may refuse one of the results.
+        """
+        seats = self._together.take_off(tenant)
+        told = dict.fromkeys(seats, Told.ALONE)
+        try:
+            gone = yield Run(tenant, finish_all([it.one for it in seats]))
+            told = {it: Told.LOST if it.one.claim.id in gone else Told.DONE for it in seats}
+        except Exception as error:
+            logger.info("%d tasks of tenant %s are not finished yet: %s", len(seats), tenant, error)
+        finally:
+            self._together.land(tenant, told.items())
+        return told[seats[0]]
 
     def _alone(self, job: Job, ending: WorkFactory[Any]) -> Flow[None]:
         try:
-            yield from self._end([job], ending)
+            yield from self._end(job, ending)
         except Exception as error:
             # The work of its effects raised, or Postgres refuses what it returned.
-            yield from self._end([job], self.failed(job, error))
+            yield from self._end(job, self.failed(job, error))
 
-    def _end(self, jobs: Sequence[Job], ending: WorkFactory[Any]) -> Flow[Any]:
-        """Run an ending of one tenant's jobs; again, while a lease may hold, what may pass."""
-        tenant, pause = jobs[0].claim.tenant, _FIRST_PAUSE_S
+    def _end(self, job: Job, ending: WorkFactory[Any]) -> Flow[None]:
+        """Run an ending; again, for as long as one lease, when that may pass."""
+        until, pause = job.expires, _FIRST_PAUSE_S
         while True:
             try:
-                return (yield Run(tenant, ending))
+                yield Run(job.claim.tenant, ending)
             except LeaseLost as error:
                 logger.warning("%s", error)
-                return None
-            except _PASSING as error:
-                if time.monotonic() + pause > max(job.expires for job in jobs):
-                    for job in jobs:
-                        logger.warning("task %s is left to its lease: %s", job.claim.id, error)
-                    return None
-            yield Pause(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE_S)
+            except Exception as error:
+                if not _may_pass(error):
+                    raise
+                if not job.lost and time.monotonic() + pause < until:
+                    yield Pause(pause)
+                    pause = min(pause * 2, _LONGEST_PAUSE_S)
+                    continue
+                logger.warning("task %s is left to its lease: %s", job.claim.id, error)
+            return
+
+
+def _may_pass(error: Exception) -> bool:
+    """Say whether an ending may go through when it is tried again."""
+    if isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(
+        _PROGRAM_LIMIT_EXCEEDED
+    ):
+        return False
+    return isinstance(error, _PASSING) or is_fence(error)
+
+
+def _described(error: BaseException) -> str:
+    """Return what an error says, as text that Postgres can hold."""
+    try:
+        said = f"{type(error).__name__}: {error}"
+    except Exception:
+        said = f"{type(error).__name__} (which cannot be printed)"
+    return said.encode("utf-8", "backslashreplace").decode()

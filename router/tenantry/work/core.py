@@ -24,8 +24,6 @@ from tenantry_schema.store import claims, schedules
 from tenantry_schema.store.endings import release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from tenantry.work.flow import Flow
     from tenantry.work.options import WorkerOptions
 
@@ -36,18 +34,14 @@ _TROUBLE = (TenantryError, psycopg.Error)
 
 
 class WorkerCore:
-    """The state of a worker; the doors add threads or tasks.
+    """The state of a worker; the doors add threads or tasks."""
 
-    :param freed: called whenever jobs are held no longer
-    """
-
-    def __init__(self, options: WorkerOptions, freed: Callable[[], None]) -> None:
+    def __init__(self, options: WorkerOptions) -> None:
         self.options = options
-        self._freed = freed
         self.ring = Ring()
         self.held: dict[UUID, Job] = {}
         self._lock = threading.Lock()
-        self.concluder = Concluder(options.name, self.drop)
+        self.concluder = Concluder(options.name)
 
     def heard(self, message: str) -> bool:
         """Take in ``<tenant> <queue>`` from a channel; say whether it concerns this worker."""
@@ -107,8 +101,9 @@ class WorkerCore:
                 logger.warning("claims of tenant %s are not renewed: %s", tenant, error)
                 continue
             for job in jobs:
-                job.expires = began + self.options.lease
-                if job.claim.id in gone and job.claim.id in self.held:
+                if job.claim.id not in gone:
+                    job.expires = began + self.options.lease
+                elif self.held.get(job.claim.id) is job:
                     job.lose()
                     lost.append(job)
         return lost
@@ -123,12 +118,11 @@ class WorkerCore:
             except _TROUBLE as error:
                 logger.warning("claims of tenant %s are left to their leases: %s", tenant, error)
 
-    def drop(self, jobs: Sequence[Job]) -> None:
-        """Hold jobs no longer: there is room for others."""
+    def drop(self, job: Job) -> None:
+        """Hold a job no longer; a later claim of the same task stays."""
         with self._lock:
-            for job in jobs:
-                self.held.pop(job.claim.id, None)
-        self._freed()
+            if self.held.get(job.claim.id) is job:
+                del self.held[job.claim.id]
 
     def _claim(self, turn: Turn, most: int) -> Flow[list[Job]]:
         if turn.queue is None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
     from uuid import UUID
 
     from tenantry.aio import AsyncRouter
@@ -44,7 +46,15 @@ class Pause:
     seconds: float
 
 
-Step: TypeAlias = Run | Sweep | Pause
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """Wait until something is told, for so long at most."""
+
+    told: Future[Any]
+    seconds: float
+
+
+Step: TypeAlias = Run | Sweep | Pause | Landing
 Flow: TypeAlias = Generator[Step, Any, T]
 
 
@@ -62,6 +72,9 @@ def perform(router: Router, flow: Flow[T]) -> T:
     except StopIteration as stop:
         value: T = stop.value
         return value
+    finally:
+        # It may be ended by what it cannot answer, and others wait for it.
+        flow.close()
 
 
 async def aperform(router: AsyncRouter, flow: Flow[T]) -> T:
@@ -78,6 +91,9 @@ async def aperform(router: AsyncRouter, flow: Flow[T]) -> T:
     except StopIteration as stop:
         value: T = stop.value
         return value
+    finally:
+        # It may be ended by what it cannot answer, and others wait for it.
+        flow.close()
 
 
 def _do(router: Router, step: Step) -> Any:
@@ -85,7 +101,11 @@ def _do(router: Router, step: Step) -> Any:
         return router.run(step.work, tenant=step.tenant)
     if isinstance(step, Sweep):
         return router.sweep(step.queues)
-    time.sleep(step.seconds)
+    if isinstance(step, Landing):
+        with suppress(TimeoutError):
+            step.told.result(step.seconds)
+    else:
+        time.sleep(step.seconds)
     return None
 
 
@@ -94,5 +114,8 @@ async def _ado(router: AsyncRouter, step: Step) -> Any:
         return await router.run(step.work, tenant=step.tenant)
     if isinstance(step, Sweep):
         return await router.sweep(step.queues)
-    await asyncio.sleep(step.seconds)
+    if isinstance(step, Landing):
+        await asyncio.wait([asyncio.wrap_future(step.told)], timeout=step.seconds)
+    else:
+        await asyncio.sleep(step.seconds)
     return None

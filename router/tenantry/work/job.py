@@ -31,8 +31,8 @@ class Job:
     def __init__(self, claim: Claim, expires: float) -> None:
         self.claim = claim
         self.expires = expires
-        #: Whether its callable has returned or raised, so that nothing can be stopped any more.
-        self.returned = False
+        #: Whether its finish has begun: that may carry others'.
+        self.finishing = False
         self._lost = threading.Event()
 
     @property

@@ -46,11 +46,11 @@ class Worker:
     ) -> None:
         self._router = router
         self._handlers = dict(handlers)
+        self._core = WorkerCore(WorkerOptions(**options))
         # What a signal's handler does must be allowed anywhere in this thread: an assignment, and
         # the put of a SimpleQueue, which is reentrant. Events are not.
         self._asked_to_stop = False
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._core = WorkerCore(WorkerOptions(**options), lambda: self._wakes.put(None))
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._broken: list[Exception] = []
@@ -114,6 +114,8 @@ class Worker:
                 perform(self._router, self._core.concluder.conclude(job, self._ending(job)))
             except Exception:
                 logger.exception("task %s is left to its lease", job.claim.id)
+            self._core.drop(job)
+            self._wakes.put(None)
 
     def _ending(self, job: Job) -> WorkFactory[Any]:
         handler = self._handlers.get(job.claim.kind)

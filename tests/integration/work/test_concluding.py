@@ -12,6 +12,7 @@ from at_work import aworking, state, submit, working
 from fix_router import until
 
 from tenantry import AsyncRouter, Effects, Query, tasks
+from tenantry.work import conclude
 
 ROW = "SELECT xmin FROM tasks WHERE tenant_id = %s AND id = %s"
 
@@ -39,6 +40,12 @@ def transactions(router, tenant, *of):
         return [conn.execute(ROW, (tenant, it.id)).fetchone()[0] for it in of]
 
 
+def waiting(worker, tenant):
+    """Return how many finishes wait for one in flight."""
+    air = worker._core.concluder._together._air.get(tenant)
+    return 0 if air is None else len(air.waiting)
+
+
 class Gates:
     """Handlers that return when the test lets them, and a count of those that did."""
 
@@ -59,6 +66,12 @@ class Gates:
 
 
 @pytest.fixture
+def patient(monkeypatch):
+    """Finishes that wait for one in flight for as long as it takes."""
+    monkeypatch.setattr(conclude, "_OVERDUE_S", 60.0)
+
+
+@pytest.fixture
 def four():
     return [tasks.NewTask(kind) for kind in "abcd"]
 
@@ -71,18 +84,17 @@ def three_behind_one(router, tenant, four, gates):
     with working(router, gates.handlers, tenants=[tenant]) as worker:
         for it in four:
             assert gates.started[it.kind].wait(30)
-        together = worker._core.concluder._together
         with locked(router, tenant, first):
             gates.open["a"].set()
             until(lambda: waits(router, tenant))
             for it in others:
                 gates.open[it.kind].set()
-            until(lambda: len(together._waiting[tenant]) == 3)
+            until(lambda: waiting(worker, tenant) == 3)
             yield
         until(lambda: not worker._core.held)
 
 
-def test_finishes_that_come_meanwhile_fly_together(router, tenant, four):
+def test_finishes_that_come_meanwhile_fly_together(router, tenant, patient, four):
     """One transaction for the first, and one for the three that came while it was away."""
     with three_behind_one(router, tenant, four, Gates(*four)):
         assert {state(router, tenant, it) for it in four} == {"running"}
@@ -93,7 +105,7 @@ def test_finishes_that_come_meanwhile_fly_together(router, tenant, four):
     assert first not in others
 
 
-def test_a_lost_claim_takes_nobody_along(router, tenant, four, caplog):
+def test_a_lost_claim_takes_nobody_along(router, tenant, patient, four, caplog):
     """One of three was cancelled while it waited: it stays so, and the others are done."""
     with three_behind_one(router, tenant, four, Gates(*four)):
         router.run(tasks.cancel(tenant, [four[2].id]), tenant=tenant)
@@ -102,7 +114,7 @@ def test_a_lost_claim_takes_nobody_along(router, tenant, four, caplog):
     assert "no longer held" in caplog.text
 
 
-def test_a_result_that_postgres_refuses_fails_its_own_attempt(router, tenant, four):
+def test_a_result_that_postgres_refuses_fails_its_own_attempt(router, tenant, patient, four):
     """A number that Python can write and jsonb cannot hold: the other two are done."""
     gates = Gates(*four)
     gates.returns["b"] = 10**200_000
@@ -118,7 +130,7 @@ def test_a_result_that_postgres_refuses_fails_its_own_attempt(router, tenant, fo
     assert "overflows numeric" in router.run(tasks.get(tenant, four[1].id), tenant=tenant).error
 
 
-async def test_async_finishes_fly_together(laid_out, router, tenant, four):
+async def test_async_finishes_fly_together(laid_out, router, tenant, patient, four):
     """The same by coroutines, whose tasks end before their finish is away."""
     submit(router, tenant, *four)
     started, gates = asyncio.Barrier(len(four) + 1), {kind: asyncio.Event() for kind in "abcd"}
@@ -142,10 +154,53 @@ async def test_async_finishes_fly_together(laid_out, router, tenant, four):
             await asyncio.to_thread(until, lambda: waits(router, tenant))
             for it in gates.values():
                 it.set()
-            await asyncio.to_thread(until, lambda: len(worker._running) == 1)
+            await asyncio.to_thread(until, lambda: waiting(worker, tenant) == 3)
         await asyncio.to_thread(until, finished)
     first, *others = transactions(router, tenant, *four)
     assert (len(set(others)), first in others) == (1, False)
+
+
+def test_a_finish_that_waits_too_long_goes_alone(router, tenant, four):
+    """The first one is still on its way when the others are done."""
+    with three_behind_one(router, tenant, four, Gates(*four)):
+        others = four[1:]
+        until(lambda: {state(router, tenant, it) for it in others} == {"done"})
+        assert state(router, tenant, four[0]) == "running"
+    assert state(router, tenant, four[0]) == "done"
+
+
+@pytest.mark.parametrize("door", ["sync", "async"])
+async def test_an_error_that_says_nothing_fails_the_attempt(laid_out, router, tenant, door):
+    """Not even text that Postgres can hold: the job is held no longer."""
+
+    class Silent(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    errors = {"silent": Silent(), "odd": ValueError("caf\udce9")}
+    made = [tasks.NewTask(it, retry=tasks.Retry(attempts=1)) for it in errors]
+    submit(router, tenant, *made)
+
+    def handler(job):
+        raise errors[job.claim.kind]
+
+    async def ahandler(job):
+        handler(job)
+
+    def ended(worker):
+        return {state(router, tenant, it) for it in made} == {"failed"} and not worker._core.held
+
+    if door == "sync":
+        with working(router, dict.fromkeys(errors, handler), tenants=[tenant]) as worker:
+            until(lambda: ended(worker))
+    else:
+        async with (
+            AsyncRouter(laid_out.catalog_conninfo()) as arouter,
+            aworking(arouter, dict.fromkeys(errors, ahandler), tenants=[tenant]) as worker,
+        ):
+            await asyncio.to_thread(until, lambda: ended(worker))
+    told = [router.run(tasks.get(tenant, it.id), tenant=tenant).error for it in made]
+    assert told == ["Silent (which cannot be printed)", "ValueError: caf\\udce9"]
 
 
 def test_effects_that_raise_fail_the_attempt(router, tenant):

@@ -8,7 +8,7 @@ pass any pooler.
 from __future__ import annotations
 
 import selectors
-from contextlib import contextmanager
+import time
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -22,8 +22,6 @@ from tenantry.sqlstates import first_line
 from tenantry.tokens import parse_lines, parse_lsn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from psycopg.pq.abc import PGconn as PGconnProtocol
     from psycopg.pq.abc import PGresult
 
@@ -97,10 +95,12 @@ class Link:
         if self._conn is not None:
             return self.ask(_SAMPLE, now)
         self.answer_by = now + self._patience
-        with _broken():
+        try:
             self._conn = PGconn.connect_start(self._conninfo)
             waited_for = self._poll()
             self._conn.nonblocking = 1
+        except psycopg.Error as error:
+            raise LinkBroken(first_line(error)) from error
         return waited_for
 
     def ask(self, question: bytes, now: float) -> int:
@@ -108,9 +108,11 @@ class Link:
         if self._conn is None:
             raise LinkBroken("there is no connection")
         self._question, self._sent, self.answer_by = question, now, now + self._patience
-        with _broken():
+        try:
+            # A question is short: what the socket takes at once is all of it.
             self._conn.send_query(question)
-            self._conn.flush()
+        except psycopg.Error as error:
+            raise LinkBroken(first_line(error)) from error
         return _READ
 
     def certify(self, watched: str | None, now: float) -> int:
@@ -121,25 +123,28 @@ class Link:
         """Ask for the lines of history."""
         return self.ask(_LINEAGE, now)
 
-    def ready(self, now: float) -> int | Identity | Sample | tuple[Line, ...] | None:
+    def ready(self) -> int | Identity | Sample | list[Line] | None:
         """Go on where the socket allows it.
 
         Return what to wait for now, or what was answered; None for an answer without content.
 
         :raises LinkBroken: when the node failed
         """
-        if self._conn is None:
+        conn = self._conn
+        if conn is None:
             raise LinkBroken("there is no connection")
-        with _broken():
+        try:
             if self.identity is None and not self._question:
                 waited_for = self._poll()
-                return self.ask(_WHO, now) if waited_for == 0 else waited_for
-            self._conn.consume_input()
-            if self._conn.is_busy():
+                return self.ask(_WHO, time.monotonic()) if waited_for == 0 else waited_for
+            conn.consume_input()
+            if conn.is_busy():
                 return _READ
-            result = self._conn.get_result()
-            while self._conn.get_result() is not None:
+            result = conn.get_result()
+            while conn.get_result() is not None:
                 pass
+        except psycopg.Error as error:
+            raise LinkBroken(first_line(error)) from error
         self.answer_by = None
         return self._read(result)
 
@@ -162,47 +167,36 @@ class Link:
             return _INTEREST[PollingStatus(status)]
         raise LinkBroken(_message(self._conn))
 
-    def _read(self, result: PGresult | None) -> Identity | Sample | tuple[Line, ...] | None:
+    def _read(self, result: PGresult | None) -> Identity | Sample | list[Line] | None:
         if result is None or result.status != ExecStatus.TUPLES_OK:
             told = b"no answer" if result is None else result.error_message
             raise LinkBroken((told.decode(errors="replace").splitlines() or ["no reason"])[0])
-        rows = [
-            [_text(result.get_value(row, column)) for column in range(result.nfields)]
-            for row in range(result.ntuples)
-        ]
+        row = [_text(result.get_value(0, column)) for column in range(result.nfields)]
+        if self._question is _SAMPLE:
+            return self._sample(*row)
         if self._question is _WHO:
-            system, started, home, segment = rows[0]
+            system, started, home, segment = row
             self._segment, self._pause = int(segment), _FIRST_PAUSE_S
             self.identity = Identity(int(system), started, home)
             return self.identity
-        if self._question is _LINEAGE:
-            return parse_lines(rows[0][0])
-        return self._sample(rows[0]) if self._question is _SAMPLE else None
+        return [*parse_lines(row[0])] if self._question is _LINEAGE else None
 
-    def _sample(self, row: list[str]) -> Sample | None:
-        recovery, read_only, position, timeline, certified = row
+    def _sample(
+        self, recovery: str, read_only: str, position: str, timeline: str, certified: str
+    ) -> Sample | None:
         in_recovery = recovery == "t"
         if in_recovery != (timeline == "") or not position:
             # Promoted between two of the functions, or nothing was replayed yet: ask again.
             return None
         at = parse_lsn(position)
         return Sample(
-            sent=self._sent,
+            self._sent,
             recovery=in_recovery,
             read_only=read_only == "on",
             position=at if in_recovery else last_record(at, self._segment),
             timeline=None if in_recovery else int(timeline, 16),
             certified=int(certified) if certified else None,
         )
-
-
-@contextmanager
-def _broken() -> Iterator[None]:
-    """Say by one error that the node failed."""
-    try:
-        yield
-    except psycopg.Error as error:
-        raise LinkBroken(first_line(error)) from error
 
 
 def _text(value: bytes | None) -> str:

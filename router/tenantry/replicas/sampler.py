@@ -200,21 +200,20 @@ class Sampler:
                 watch.publish(state)
 
     def _ready(self, sampled: _Sampled, link: Link) -> None:
-        now = time.monotonic()
-        if not link.connected:
+        if link.identity is None and not link.connected:
             # While it connects, libpq may close its socket and take another of the same number.
             self._forget(link)
-        found = link.ready(now)
-        if isinstance(found, int):
+        found = link.ready()
+        if isinstance(found, Sample):
+            sampled.view.noted(link.name, found)
+            sampled.resampled = True
+        elif isinstance(found, int):
             self._await(sampled, link, found)
         elif isinstance(found, Identity):
             sampled.view.identified(link.name, found)
-            self._await(sampled, link, link.begin(now) or selectors.EVENT_READ)
-        elif isinstance(found, Sample):
-            sampled.view.noted(link.name, found)
-            sampled.resampled = True
-        elif isinstance(found, tuple):
-            sampled.view.lineage = found
+            self._await(sampled, link, link.begin(time.monotonic()) or selectors.EVENT_READ)
+        elif isinstance(found, list):
+            sampled.view.lineage = tuple(found)
         else:
             # Certified, or caught in the middle of a promotion: the next answer tells more.
             self._hurried = True

@@ -15,7 +15,7 @@ The rules (design, sections 1 and 5):
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tenantry.replicas.lag import Trail
 
@@ -39,8 +39,7 @@ class Identity:
     home: str
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """What a node answered to one question.
 
     :ivar sent: monotonic seconds just before it was asked
@@ -57,8 +56,7 @@ class Sample:
     certified: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicaState:
+class ReplicaState(NamedTuple):
     """A replica that answers, on the primary's line of history.
 
     :ivar sent: the moment before which it had not been asked yet for its position

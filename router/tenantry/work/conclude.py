@@ -20,8 +20,7 @@ from tenantry.sqlstates import is_fence
 from tenantry.work.flow import Landing, Pause, Run
 from tenantry.work.job import Effects
 from tenantry.work.together import Together, Told
-from tenantry_schema.store.claims import lease_lost
-from tenantry_schema.store.endings import Finish, fail, finish, finish_all, finish_with
+from tenantry_schema.store.endings import Finish, fail, finish, finish_free, finish_with
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -64,9 +63,7 @@ class Concluder:
             return
         job.finishing = True
         told = yield from self._ride(job.claim.tenant, ending)
-        if told is Told.LOST:
-            logger.warning("%s", lease_lost(job.claim))
-        elif told is Told.ALONE:
+        if told is Told.ALONE:
             yield from self._alone(job, ending)
 
     def finished(self, job: Job, result: Any) -> WorkFactory[Any]:
@@ -103,13 +100,14 @@ class Concluder:
     def _fly(self, tenant: UUID) -> Flow[Told]:
         """Finish by one statement what waits; tell the others, and return what became of one's own.
 
-        When it fails everybody tries alone: Postgres may refuse one of the results.
+        Whose claim is gone or whose row is held by somebody tries alone, and so does everybody when
+        the statement fails: Postgres may refuse one of the results.
         """
         seats = self._together.take_off(tenant)
         told = dict.fromkeys(seats, Told.ALONE)
         try:
-            gone = yield Run(tenant, finish_all([it.one for it in seats]))
-            told = {it: Told.LOST if it.one.claim.id in gone else Told.DONE for it in seats}
+            left = yield Run(tenant, finish_free([it.one for it in seats]))
+            told = {it: Told.ALONE if it.one.claim.id in left else Told.DONE for it in seats}
         except Exception as error:
             logger.info("%d tasks of tenant %s are not finished yet: %s", len(seats), tenant, error)
         finally:
@@ -117,22 +115,25 @@ class Concluder:
         return told[seats[0]]
 
     def _alone(self, job: Job, ending: WorkFactory[Any]) -> Flow[None]:
+        until = job.expires
         try:
-            yield from self._end(job, ending)
+            yield from self._end(job, ending, until)
         except Exception as error:
             # The work of its effects raised, or Postgres refuses what it returned.
-            yield from self._end(job, self.failed(job, error))
+            yield from self._end(job, self.failed(job, error), until)
 
-    def _end(self, job: Job, ending: WorkFactory[Any]) -> Flow[None]:
-        """Run an ending; again, for as long as one lease, when that may pass."""
-        until, pause = job.expires, _FIRST_PAUSE_S
+    def _end(self, job: Job, ending: WorkFactory[Any], until: float) -> Flow[None]:
+        """Run an ending; again when that may pass, until a moment on the monotonic clock."""
+        pause = _FIRST_PAUSE_S
         while True:
             try:
                 yield Run(job.claim.tenant, ending)
             except LeaseLost as error:
                 logger.warning("%s", error)
             except Exception as error:
-                if not _may_pass(error):
+                # A service's own work may name what is not there; a finish names what was.
+                passes = _may_pass(error) or (isinstance(ending, Finish) and is_fence(error))
+                if not passes:
                     raise
                 if not job.lost and time.monotonic() + pause < until:
                     yield Pause(pause)
@@ -148,7 +149,7 @@ def _may_pass(error: Exception) -> bool:
         _PROGRAM_LIMIT_EXCEEDED
     ):
         return False
-    return isinstance(error, _PASSING) or is_fence(error)
+    return isinstance(error, _PASSING)
 
 
 def _described(error: BaseException) -> str:

@@ -28,13 +28,12 @@ MOST_ABOARD = 100
 class Told(Enum):
     """What a passenger is told in the end.
 
-    ``PILOT``: to fly itself; ``ALONE``: that the flight did not arrive; else what became of it.
+    ``PILOT``: to fly itself; ``DONE``: that it arrived with the others; ``ALONE``: that it did not.
     """
 
     PILOT = auto()
     ALONE = auto()
     DONE = auto()
-    LOST = auto()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,5 +109,5 @@ class Together(Generic[T]):
             if not air.waiting:
                 del self._air[tenant]
                 return
-            air.pilot = air.waiting.popleft()
-        air.pilot.told.set_result(Told.PILOT)
+            pilot = air.pilot = air.waiting.popleft()
+        pilot.told.set_result(Told.PILOT)

@@ -114,8 +114,9 @@ class Worker:
                 perform(self._router, self._core.concluder.conclude(job, self._ending(job)))
             except Exception:
                 logger.exception("task %s is left to its lease", job.claim.id)
-            self._core.drop(job)
-            self._wakes.put(None)
+            finally:
+                self._core.drop(job)
+                self._wakes.put(None)
 
     def _ending(self, job: Job) -> WorkFactory[Any]:
         handler = self._handlers.get(job.claim.kind)
@@ -123,7 +124,8 @@ class Worker:
             return self._core.concluder.missing(job)
         try:
             return self._core.concluder.finished(job, handler(job))
-        except Exception as error:
+        except BaseException as error:
+            # Also SystemExit: it would end this thread, which is not the handler's.
             return self._core.concluder.failed(job, error)
 
     def _heartbeat(self) -> None:

@@ -32,6 +32,20 @@ if TYPE_CHECKING:
 ERROR_KEPT = 2000
 
 
+# Always in the same order, so that two who lock the same tasks do not block each other. The ids go
+# through a subquery: seeing how few they are, Postgres would plan each execution anew.
+_FREE = """WITH free AS MATERIALIZED (
+    SELECT task.id
+    FROM tasks AS task
+    WHERE task.tenant_id = %(tenant)s AND task.id = ANY (ARRAY(SELECT unnest(%(ids)s::uuid[])))
+    ORDER BY task.id
+    FOR UPDATE SKIP LOCKED
+),
+ended AS"""
+_ALL = "task.id = ANY (%(ids)s::uuid[])"
+_THE_FREE = "task.id = ANY (ARRAY(SELECT id FROM free))"
+
+
 @dataclass(frozen=True, slots=True)
 class Finish:
     """What finishes one task: a factory of its work, and what :func:`finish_all` joins.
@@ -81,14 +95,16 @@ def finish_all(finishes: Sequence[Finish], *, own: int = 0) -> WorkFactory[set[U
 
     :param own: as of :func:`finish_many`
     """
-    claims = [it.claim for it in finishes]
-    params = {
-        **held(claims),
-        "results": [it.result for it in finishes],
-        "own": own,
-        "channel": TASK_CHANNEL,
-    }
-    return partial(_finish, claims, params)
+    return _joined(finishes, load("finish_tasks"), own)
+
+
+def finish_free(finishes: Sequence[Finish]) -> WorkFactory[set[UUID]]:
+    """Join finishes, and wait for nobody who holds one of the rows; give the ids of those left.
+
+    They may be lost, or not free at the moment: their own :func:`finish` tells.
+    """
+    text = load("finish_tasks").replace(_ALL, _THE_FREE).replace("WITH ended AS", _FREE)
+    return _joined(finishes, text, 0)
 
 
 def exchange(
@@ -145,8 +161,19 @@ def release(claims: Sequence[Claim]) -> WorkFactory[set[UUID]]:
     return partial(_return, claims, params)
 
 
-def _finish(claims: Sequence[Claim], params: dict[str, Any]) -> Work[set[UUID]]:
-    rows = yield Query(load("finish_tasks"), params)
+def _joined(finishes: Sequence[Finish], text: str, own: int) -> WorkFactory[set[UUID]]:
+    claims = [it.claim for it in finishes]
+    params = {
+        **held(claims),
+        "results": [it.result for it in finishes],
+        "own": own,
+        "channel": TASK_CHANNEL,
+    }
+    return partial(_finish, claims, text, params)
+
+
+def _finish(claims: Sequence[Claim], text: str, params: dict[str, Any]) -> Work[set[UUID]]:
+    rows = yield Query(text, params)
     needed = [task for task, is_needed in rows if is_needed]
     if needed:
         # A graph's edges are stored with its tasks, so that no edge can have come since.

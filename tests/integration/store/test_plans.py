@@ -17,6 +17,7 @@ from tenantry.drive import drive as plain_drive
 from tenantry.prelude import sweep_prelude
 from tenantry_schema.naming import APP, SHARD_DATABASE
 from tenantry_schema.store.due import due
+from tenantry_schema.store.endings import finish_free
 
 pytestmark = pytest.mark.slow
 
@@ -178,7 +179,9 @@ def test_hot_statements_go_through_their_indexes(full, router, tenant):
         run(tasks.renew([claim]))
         run(tasks.progress(claim, 1))
         run(tasks.finish(claim))
-        (claim,) = run(tasks.claim(tenant, "w", most=5))
+        run(tasks.submit(tenant, [tasks.NewTask("k")]))
+        (claim, other) = run(tasks.claim(tenant, "w", most=5))
+        assert run(finish_free([tasks.finish(other)])) == set()
         assert run(tasks.fail(claim, "x")) == "ready"
         run(tasks.get(tenant, claim.id))
         run(tasks.cancel(tenant, [claim.id]))
@@ -230,9 +233,10 @@ def test_hot_statements_are_not_planned_anew_each_time(long_queue, router, tenan
             return plain_drive(conn, factory())
 
         for _ in range(8):
-            first, second = run(tasks.claim(tenant, "w", most=2))
-            run(tasks.renew([first, second]))
+            first, second, third = run(tasks.claim(tenant, "w", most=3))
+            run(tasks.renew([first, second, third]))
             run(tasks.finish_many([(first, None)]))
+            run(finish_free([tasks.finish(third)]))
             run(tasks.fail(second, "x"))
         counted = conn.execute(
             "SELECT generic_plans, left(statement, 400) FROM pg_prepared_statements "

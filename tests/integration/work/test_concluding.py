@@ -7,31 +7,34 @@ import sys
 import threading
 from contextlib import contextmanager
 
+import psycopg
 import pytest
 from at_work import aworking, state, submit, working
 from fix_router import until
+from psycopg import sql
+from reading import shard_of
 
 from tenantry import AsyncRouter, Effects, Query, tasks
 from tenantry.work import conclude
+from tenantry_schema.naming import SHARD_DATABASE
 
 ROW = "SELECT xmin FROM tasks WHERE tenant_id = %s AND id = %s"
 
 
 @contextmanager
-def locked(router, tenant, task):
-    """Keep a task's row, so that its finish waits."""
-    with router.connection(tenant=tenant) as conn:
-        conn.execute(f"{ROW} FOR UPDATE", (tenant, task.id))
+def held_up(fleet, router, tenant):
+    """Keep the tenant's history, so that what changes a task's state waits."""
+    server = shard_of(fleet, router, tenant).primary
+    table = sql.Identifier(router.where(tenant=tenant).schema, "transitions")
+    with psycopg.connect(fleet.superuser_conninfo(server, SHARD_DATABASE)) as conn:
+        conn.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(table))
         yield
 
 
 def waits(router, tenant):
-    """Say whether a statement on the tenant's shard waits for a row."""
+    """Say whether a statement on the tenant's shard waits for a lock."""
     with router.connection(tenant=tenant) as conn:
-        found = conn.execute(
-            "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
-        )
-        return found.fetchone() != (0,)
+        return conn.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").fetchone()[0]
 
 
 def transactions(router, tenant, *of):
@@ -47,7 +50,7 @@ def waiting(worker, tenant):
 
 
 class Gates:
-    """Handlers that return when the test lets them, and a count of those that did."""
+    """Handlers that return when the test lets them."""
 
     def __init__(self, *graph):
         self.started = {it.kind: threading.Event() for it in graph}
@@ -65,7 +68,7 @@ class Gates:
         return dict.fromkeys(self.open, self.handler)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def patient(monkeypatch):
     """Finishes that wait for one in flight for as long as it takes."""
     monkeypatch.setattr(conclude, "_OVERDUE_S", 60.0)
@@ -77,27 +80,31 @@ def four():
 
 
 @contextmanager
-def three_behind_one(router, tenant, four, gates):
-    """Let one task's finish wait for a lock, and three others return meanwhile."""
-    first, *others = four
+def in_hand(router, tenant, four, gates):
+    """Four tasks in the hands of a worker."""
     submit(router, tenant, *four)
     with working(router, gates.handlers, tenants=[tenant]) as worker:
         for it in four:
             assert gates.started[it.kind].wait(30)
-        with locked(router, tenant, first):
-            gates.open["a"].set()
-            until(lambda: waits(router, tenant))
-            for it in others:
-                gates.open[it.kind].set()
-            until(lambda: waiting(worker, tenant) == 3)
-            yield
+        yield worker
         until(lambda: not worker._core.held)
 
 
-def test_finishes_that_come_meanwhile_fly_together(router, tenant, patient, four):
+def three_behind_one(fleet, router, tenant, worker, gates):
+    """Let one task's finish be held up, and three others return meanwhile."""
+    with held_up(fleet, router, tenant):
+        gates.open["a"].set()
+        until(lambda: waits(router, tenant))
+        for it in "bcd":
+            gates.open[it].set()
+        until(lambda: waiting(worker, tenant) == 3)
+
+
+def test_finishes_that_come_meanwhile_fly_together(laid_out, router, tenant, four):
     """One transaction for the first, and one for the three that came while it was away."""
-    with three_behind_one(router, tenant, four, Gates(*four)):
-        assert {state(router, tenant, it) for it in four} == {"running"}
+    gates = Gates(*four)
+    with in_hand(router, tenant, four, gates) as worker:
+        three_behind_one(laid_out, router, tenant, worker, gates)
     assert {state(router, tenant, it) for it in four} == {"done"}
     assert [router.run(tasks.get(tenant, it.id), tenant=tenant).result for it in four] == [*"abcd"]
     first, *others = transactions(router, tenant, *four)
@@ -105,16 +112,31 @@ def test_finishes_that_come_meanwhile_fly_together(router, tenant, patient, four
     assert first not in others
 
 
-def test_a_lost_claim_takes_nobody_along(router, tenant, patient, four, caplog):
-    """One of three was cancelled while it waited: it stays so, and the others are done."""
-    with three_behind_one(router, tenant, four, Gates(*four)):
+def test_a_lost_claim_takes_nobody_along(laid_out, router, tenant, four, caplog):
+    """One of the three was cancelled: it stays so, and the others are done."""
+    gates = Gates(*four)
+    with in_hand(router, tenant, four, gates) as worker:
         router.run(tasks.cancel(tenant, [four[2].id]), tenant=tenant)
+        three_behind_one(laid_out, router, tenant, worker, gates)
     assert [state(router, tenant, it) for it in four] == ["done", "done", "cancelled", "done"]
     assert f"task {four[2].id} (c)" in caplog.text
     assert "no longer held" in caplog.text
 
 
-def test_a_result_that_postgres_refuses_fails_its_own_attempt(router, tenant, patient, four):
+def test_a_row_that_somebody_holds_keeps_its_own_finish(laid_out, router, tenant, four):
+    """The flight leaves it behind, and arrives with the others."""
+    gates = Gates(*four)
+    with in_hand(router, tenant, four, gates) as worker:
+        with router.connection(tenant=tenant) as conn:
+            conn.execute(f"{ROW} FOR UPDATE", (tenant, four[1].id))
+            three_behind_one(laid_out, router, tenant, worker, gates)
+            others = [four[0], *four[2:]]
+            until(lambda: {state(router, tenant, it) for it in others} == {"done"})
+            assert state(router, tenant, four[1]) == "running"
+    assert state(router, tenant, four[1]) == "done"
+
+
+def test_a_result_that_postgres_refuses_fails_its_own_attempt(laid_out, router, tenant, four):
     """A number that Python can write and jsonb cannot hold: the other two are done."""
     gates = Gates(*four)
     gates.returns["b"] = 10**200_000
@@ -122,15 +144,15 @@ def test_a_result_that_postgres_refuses_fails_its_own_attempt(router, tenant, pa
     before = sys.get_int_max_str_digits()
     sys.set_int_max_str_digits(0)
     try:
-        with three_behind_one(router, tenant, four, gates):
-            pass
+        with in_hand(router, tenant, four, gates) as worker:
+            three_behind_one(laid_out, router, tenant, worker, gates)
     finally:
         sys.set_int_max_str_digits(before)
     assert [state(router, tenant, it) for it in four] == ["done", "failed", "done", "done"]
     assert "overflows numeric" in router.run(tasks.get(tenant, four[1].id), tenant=tenant).error
 
 
-async def test_async_finishes_fly_together(laid_out, router, tenant, patient, four):
+async def test_async_finishes_fly_together(laid_out, router, tenant, four):
     """The same by coroutines, whose tasks end before their finish is away."""
     submit(router, tenant, *four)
     started, gates = asyncio.Barrier(len(four) + 1), {kind: asyncio.Event() for kind in "abcd"}
@@ -148,8 +170,7 @@ async def test_async_finishes_fly_together(laid_out, router, tenant, patient, fo
         asyncio.timeout(30),
     ):
         await started.wait()
-        async with arouter.connection(tenant=tenant) as conn:
-            await conn.execute(f"{ROW} FOR UPDATE", (tenant, four[0].id))
+        with held_up(laid_out, router, tenant):
             gates["a"].set()
             await asyncio.to_thread(until, lambda: waits(router, tenant))
             for it in gates.values():
@@ -160,13 +181,18 @@ async def test_async_finishes_fly_together(laid_out, router, tenant, patient, fo
     assert (len(set(others)), first in others) == (1, False)
 
 
-def test_a_finish_that_waits_too_long_goes_alone(router, tenant, four):
-    """The first one is still on its way when the others are done."""
-    with three_behind_one(router, tenant, four, Gates(*four)):
-        others = four[1:]
-        until(lambda: {state(router, tenant, it) for it in others} == {"done"})
-        assert state(router, tenant, four[0]) == "running"
-    assert state(router, tenant, four[0]) == "done"
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError()])
+def test_a_callable_that_ends_its_thread_fails_its_attempt(router, tenant, error):
+    """The worker has as many threads as before."""
+
+    def handler(_job):
+        raise error
+
+    made = [tasks.NewTask("k", retry=tasks.Retry(attempts=1)) for _ in range(3)]
+    submit(router, tenant, *made)
+    with working(router, {"k": handler}, tenants=[tenant], concurrency=1) as worker:
+        until(lambda: {state(router, tenant, it) for it in made} == {"failed"})
+        until(lambda: not worker._core.held)
 
 
 @pytest.mark.parametrize("door", ["sync", "async"])

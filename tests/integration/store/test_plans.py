@@ -244,7 +244,7 @@ def test_hot_statements_are_not_planned_anew_each_time(long_queue, router, tenan
             prepare=False,
         ).fetchall()
         conn.rollback()
-    assert len(counted) == 4, counted
+    assert len(counted) == 5, counted
     assert not [text for generic, text in counted if generic == 0]
 
 

@@ -194,7 +194,7 @@ def test_an_entry_refuses_a_server_that_became_a_replica(bouncer, laid_out, pool
     write(bouncer, text.replace(line, wrong))
     try:
         conninfo = laid_out.conninfo(primary, user=APP, dbname="shard-1-b")
-        with psycopg.connect(conninfo, port=bouncer.pooler.port) as conn:
+        with patiently_connected(conninfo, bouncer) as conn:
             # By its own name the replica answers.
             assert conn.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
         with Router(

@@ -25,6 +25,8 @@ _FOREIGN_KEY_VIOLATION = "23503"
 _UNIQUE_VIOLATION = "23505"
 _READ_ONLY = "25006"
 _DISK_FULL = "53100"
+# Class 54, program_limit_exceeded and its kin.
+_OVER_LIMIT = "54"
 
 #: The ending of the name of every foreign key to a tenant's own row.
 TENANT_FKEY = "_tenant_fkey"
@@ -98,6 +100,12 @@ def is_disk_full(error: BaseException) -> bool:
     """Say whether the server has no room left for what was written."""
     found = database_error(error)
     return found is not None and found.sqlstate == _DISK_FULL
+
+
+def is_over_limit(error: BaseException) -> bool:
+    """Say whether more was asked than Postgres can do, however often it is tried."""
+    found = database_error(error)
+    return found is not None and (found.sqlstate or "").startswith(_OVER_LIMIT)
 
 
 def is_lost(error: BaseException) -> bool:

@@ -16,7 +16,7 @@ from tenantry.errors import (
     OutcomeUnknown,
     Unavailable,
 )
-from tenantry.sqlstates import is_fence
+from tenantry.sqlstates import is_fence, is_over_limit
 from tenantry.work.flow import Landing, Pause, Run
 from tenantry.work.job import Effects
 from tenantry.work.together import Together, Told
@@ -43,7 +43,6 @@ _PASSING = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
 )
-_PROGRAM_LIMIT_EXCEEDED = "54"
 
 
 class Concluder:
@@ -145,11 +144,7 @@ class Concluder:
 
 def _may_pass(error: Exception) -> bool:
     """Say whether an ending may go through when it is tried again."""
-    if isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(
-        _PROGRAM_LIMIT_EXCEEDED
-    ):
-        return False
-    return isinstance(error, _PASSING)
+    return isinstance(error, _PASSING) and not is_over_limit(error)
 
 
 def _described(error: BaseException) -> str:

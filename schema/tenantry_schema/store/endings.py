@@ -6,7 +6,7 @@ What an older claim says changes no row: it raises :class:`~tenantry_schema.erro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from tenantry_schema.errors import InvalidInput
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 #: Characters of an error that are kept.
 ERROR_KEPT = 2000
-
 
 # Always in the same order, so that two who lock the same tasks do not block each other. The ids go
 # through a subquery: seeing how few they are, Postgres would plan each execution anew.
@@ -103,8 +102,7 @@ def finish_free(finishes: Sequence[Finish]) -> WorkFactory[set[UUID]]:
 
     They may be lost, or not free at the moment: their own :func:`finish` tells.
     """
-    text = load("finish_tasks").replace(_ALL, _THE_FREE).replace("WITH ended AS", _FREE)
-    return _joined(finishes, text, 0)
+    return _joined(finishes, _free_text(), 0)
 
 
 def exchange(
@@ -159,6 +157,11 @@ def release(claims: Sequence[Claim]) -> WorkFactory[set[UUID]]:
         "refund": 1,
     }
     return partial(_return, claims, params)
+
+
+@cache
+def _free_text() -> str:
+    return load("finish_tasks").replace(_ALL, _THE_FREE).replace("WITH ended AS", _FREE)
 
 
 def _joined(finishes: Sequence[Finish], text: str, own: int) -> WorkFactory[set[UUID]]:

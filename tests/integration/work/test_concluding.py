@@ -153,7 +153,7 @@ def test_a_result_that_postgres_refuses_fails_its_own_attempt(laid_out, router, 
 
 
 async def test_async_finishes_fly_together(laid_out, router, tenant, four):
-    """The same by coroutines, whose tasks end before their finish is away."""
+    """The same by coroutines."""
     submit(router, tenant, *four)
     started, gates = asyncio.Barrier(len(four) + 1), {kind: asyncio.Event() for kind in "abcd"}
 

@@ -51,10 +51,8 @@ def tenant_of(fleet: Fleet) -> UUID:
 
 def peers(on: Stage, names: list[str]) -> list[Contestant]:
     """Give each peer a database of its own on the same server."""
-    made: list[Contestant] = []
-    for kind in (kind for name in names for kind in _PEERS[name]):
-        made.append(kind(_database(on, f"peer_{len(made)}")))
-    return made
+    kinds = [kind for name in names for kind in _PEERS[name]]
+    return [kind(_database(on, f"peer_{number}")) for number, kind in enumerate(kinds)]
 
 
 def _database(on: Stage, name: str) -> str:

@@ -1,7 +1,7 @@
 WITH RECURSIVE clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ),
--- A claim's owner ends what it holds; without a fence whatever is unfinished is ended.
+-- A claim's owner ends what it holds; without fences whatever is unfinished is ended.
 ended AS (
     UPDATE tasks AS task
     SET
@@ -11,17 +11,17 @@ ended AS (
         owner = NULL,
         owner_actor = NULL,
         lease_until = NULL,
-        error = given.error,
+        error = %(error)s,
         updated_at = greatest(clock.now, task.updated_at)
-    FROM clock,
-        unnest(%(ids)s::uuid[], %(fences)s::bigint[], %(errors)s::text[])
-            AS given (id, fence, error)
+    FROM clock
     WHERE task.tenant_id = %(tenant)s AND task.id = ANY (%(ids)s::uuid[])
-        AND task.id = given.id
         AND CASE
-            WHEN given.fence IS NULL THEN task.state IN ('waiting', 'ready', 'running', 'dead')
+            WHEN %(fences)s::bigint[] IS NULL
+                THEN task.state IN ('waiting', 'ready', 'running', 'dead')
             ELSE
-                task.state = 'running' AND task.fence = given.fence AND task.owner = %(owner)s
+                task.fence = (%(fences)s::bigint[])[array_position(%(ids)s::uuid[], task.id)]
+                -- Only what runs has an owner.
+                AND task.owner = %(owner)s
         END
     RETURNING task.id, task.step, task.fence, task.change, task.state, task.updated_at, task.error
 ),

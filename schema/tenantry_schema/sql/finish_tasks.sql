@@ -7,13 +7,12 @@ WITH ended AS (
         owner = NULL,
         owner_actor = NULL,
         lease_until = NULL,
-        result = given.result::jsonb,
+        result = (%(results)s::text[])[array_position(%(ids)s::uuid[], task.id)]::jsonb,
         updated_at = greatest(clock_timestamp(), task.updated_at)
-    FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[], %(results)s::text[])
-        AS given (id, fence, result)
-    WHERE task.tenant_id = %(tenant)s AND task.id = ANY (%(ids)s::uuid[])
-        AND task.id = given.id AND task.fence = given.fence
-        AND task.owner = %(owner)s AND task.state = 'running'
+    WHERE task.tenant_id = %(tenant)s AND task.id = ANY (ARRAY(SELECT unnest(%(ids)s::uuid[])))
+        AND task.fence = (%(fences)s::bigint[])[array_position(%(ids)s::uuid[], task.id)]
+        -- Only what runs has an owner; by its state Postgres might look through all that runs.
+        AND task.owner = %(owner)s
     RETURNING task.id, task.step, task.fence, task.change, task.state, task.updated_at
 ),
 noted AS (

@@ -3,10 +3,11 @@ WITH clock AS MATERIALIZED (
 )
 UPDATE tasks AS task
 SET lease_until = least(clock.now + %(lease)s, task.deadline)
-FROM clock, unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS given (id, fence)
-WHERE task.tenant_id = %(tenant)s AND task.id = ANY (%(ids)s::uuid[])
-    AND task.id = given.id AND task.fence = given.fence
-    AND task.owner = %(owner)s AND task.state = 'running'
+FROM clock
+WHERE task.tenant_id = %(tenant)s AND task.id = ANY (ARRAY(SELECT unnest(%(ids)s::uuid[])))
+    AND task.fence = (%(fences)s::bigint[])[array_position(%(ids)s::uuid[], task.id)]
+    -- Only what runs has an owner; by its state Postgres might look through all that runs.
+    AND task.owner = %(owner)s
     AND (task.deadline IS NULL OR task.deadline > clock.now)
     -- A lease that ran out has given up its place within a limit: somebody else may be in it.
     AND (

@@ -11,15 +11,14 @@ returned AS (
         owner = NULL,
         owner_actor = NULL,
         lease_until = NULL,
-        error = coalesce(given.error, task.error),
-        run_after = clock.now + given.delay,
+        error = coalesce(%(error)s::text, task.error),
+        run_after = clock.now + %(delay)s::interval,
         updated_at = greatest(clock.now, task.updated_at)
-    FROM clock,
-        unnest(%(ids)s::uuid[], %(fences)s::bigint[], %(delays)s::interval[], %(errors)s::text[])
-            AS given (id, fence, delay, error)
-    WHERE task.tenant_id = %(tenant)s AND task.id = ANY (%(ids)s::uuid[])
-        AND task.id = given.id AND task.fence = given.fence
-        AND task.owner = %(owner)s AND task.state = 'running'
+    FROM clock
+    WHERE task.tenant_id = %(tenant)s AND task.id = ANY (ARRAY(SELECT unnest(%(ids)s::uuid[])))
+        AND task.fence = (%(fences)s::bigint[])[array_position(%(ids)s::uuid[], task.id)]
+        -- Only what runs has an owner; by its state Postgres might look through all that runs.
+        AND task.owner = %(owner)s
     RETURNING task.*
 ),
 noted AS (

@@ -49,7 +49,6 @@ _PROGRESS = """
 UPDATE tasks
 SET progress = %(progress)s::jsonb
 WHERE tenant_id = %(tenant)s AND id = %(task)s AND fence = %(fence)s AND owner = %(owner)s
-    AND state = 'running'
 RETURNING id
 """
 
@@ -115,8 +114,17 @@ def progress(claim: Claim, value: Any) -> WorkFactory[None]:
     )
 
 
+def by_age(claim: Claim) -> int:
+    """Return a key that sorts the newest claim first.
+
+    Statements look up a task's fence where the task comes first, and of two claims of one task only
+    the newest can hold.
+    """
+    return -claim.fence
+
+
 def held(claims: Sequence[Claim]) -> dict[str, Any]:
-    """Return what proves claims, as a statement's parameters.
+    """Return what proves claims, as a statement's parameters: the newest first.
 
     :raises InvalidInput: unless they are of one tenant and one owner, and few enough
     """
@@ -129,17 +137,18 @@ def held(claims: Sequence[Claim]) -> dict[str, Any]:
             "each"
         )
     tenant, owner = places.pop()
+    ordered = sorted(claims, key=by_age)
     return {
         "tenant": tenant,
         "owner": owner,
-        "ids": [claim.id for claim in claims],
-        "fences": [claim.fence for claim in claims],
+        "ids": [claim.id for claim in ordered],
+        "fences": [claim.fence for claim in ordered],
     }
 
 
 def end(claim: Claim, state: str, error: str) -> Query:
     """Return the statement that ends a task undone, and tells those that need it."""
-    params = {**held([claim]), "errors": [error], "state": state, "channel": TASK_CHANNEL}
+    params = {**held([claim]), "error": error, "state": state, "channel": TASK_CHANNEL}
     return Query(load("end_tasks"), params)
 
 

@@ -6,6 +6,7 @@ What an older claim says changes no row: it raises :class:`~tenantry_schema.erro
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,12 @@ from tenantry_schema.sql import load
 from tenantry_schema.states import after_failure
 from tenantry_schema.store import checks
 from tenantry_schema.store.actors import Actor
+from tenantry_schema.store.claims import by_age, end, held, lease_lost, lost
 from tenantry_schema.store.claims import claim as next_claim
-from tenantry_schema.store.claims import end, held, lease_lost, lost
 from tenantry_schema.store.retry import backoff
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import timedelta
     from uuid import UUID
 
     from tenantry_schema.query import Work, WorkFactory
@@ -41,7 +41,7 @@ _FREE = """WITH free AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 ),
 ended AS"""
-_ALL = "task.id = ANY (%(ids)s::uuid[])"
+_ALL = "task.id = ANY (ARRAY(SELECT unnest(%(ids)s::uuid[])))"
 _THE_FREE = "task.id = ANY (ARRAY(SELECT id FROM free))"
 
 
@@ -150,12 +150,7 @@ def fail(claim: Claim, error: str, *, retry: bool = True) -> WorkFactory[str]:
 
 def release(claims: Sequence[Claim]) -> WorkFactory[set[UUID]]:
     """Give tasks back undone, without counting the attempt; give the ids of those lost."""
-    params = {
-        **held(claims),
-        "delays": ["0"] * len(claims),
-        "errors": [None] * len(claims),
-        "refund": 1,
-    }
+    params = {**held(claims), "delay": timedelta(), "error": None, "refund": 1}
     return partial(_return, claims, params)
 
 
@@ -165,10 +160,11 @@ def _free_text() -> str:
 
 
 def _joined(finishes: Sequence[Finish], text: str, own: int) -> WorkFactory[set[UUID]]:
-    claims = [it.claim for it in finishes]
+    ordered = sorted(finishes, key=lambda it: by_age(it.claim))
+    claims = [it.claim for it in ordered]
     params = {
         **held(claims),
-        "results": [it.result for it in finishes],
+        "results": [it.result for it in ordered],
         "own": own,
         "channel": TASK_CHANNEL,
     }
@@ -206,7 +202,7 @@ def _fail(claim: Claim, error: str, *, retry: bool) -> Work[str]:
     )
     if state == "ready":
         pause = backoff(failures, first_ms=claim.backoff_ms, most_ms=claim.backoff_most_ms)
-        again = {**held([claim]), "delays": [pause], "errors": [error], "refund": 0}
+        again = {**held([claim]), "delay": pause, "error": error, "refund": 0}
         rows = yield Query(load("return_tasks"), again)
     else:
         rows = yield end(claim, state, error)

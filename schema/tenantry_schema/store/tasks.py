@@ -98,8 +98,8 @@ def cancel(
         {
             "tenant": checks.uuid("tenant", tenant),
             "ids": _ids(tasks),
-            "fences": [None] * len(tasks),
-            "errors": [checks.text("reason", reason, most=2000)] * len(tasks),
+            "fences": None,
+            "error": checks.text("reason", reason, most=2000),
             "state": "cancelled",
             "owner": None,
             "channel": TASK_CHANNEL,

@@ -52,6 +52,18 @@ def test_a_lease_that_ran_out_is_taken_by_whoever_claims_next(router, run, tenan
     assert run(tasks.get(tenant, new.id)).result == {"by": "second"}
 
 
+def test_of_two_claims_of_one_task_the_newest_counts(router, run, tenant, submit):
+    """A worker may say something of both when it claimed again what it had lost."""
+    submit(2)
+    old = run(tasks.claim(tenant, "w", most=2))
+    expire(router, tenant)
+    new = run(tasks.claim(tenant, "w", most=2))
+    assert run(tasks.renew([*old, *new])) == set()
+    done = [(it, {"fence": it.fence}) for it in (old[0], new[0], new[1], old[1])]
+    assert run(tasks.finish_many(done)) == set()
+    assert {run(tasks.get(tenant, it.id)).result["fence"] for it in new} == {new[0].fence}
+
+
 def test_a_forged_claim_is_refused(run, tenant, submit):
     """Another owner's name, another fence, another task: each changes no row."""
     from dataclasses import replace

@@ -209,6 +209,30 @@ def test_hot_statements_go_through_their_indexes(full, router, tenant):
     check(plans, schema)
 
 
+def test_what_a_claim_writes_is_found_by_its_id(full, router, tenant):
+    """Also when the statistics know of no running task: those who run may be many by now."""
+    conninfo, _ = full
+    plans = []
+    with psycopg.connect(conninfo, autocommit=True) as conn:
+        conn.execute(router._route(tenant, None).prelude.message)
+        drive(conn, tasks.submit(tenant, [tasks.NewTask("k") for _ in range(4)])(), [])
+        first, *others = drive(conn, tasks.claim(tenant, "w", most=4)(), [])
+        for work in (tasks.renew([first]), tasks.progress(first, 1), tasks.finish(first)):
+            drive(conn, work(), plans)
+        ending = (tasks.fail(others[0], "x"), tasks.fail(others[1], "x", retry=False))
+        for work in (*ending, finish_free([tasks.finish(others[2])])):
+            drive(conn, work(), plans)
+        conn.rollback()
+    indexes = [
+        node["Index Name"]
+        for plan in plans
+        for node in nodes(plan)
+        if "Index Name" in node and node["Relation Name"] == "tasks"
+    ]
+    assert len(indexes) >= len(plans)
+    assert set(indexes) == {"tasks_pkey"}
+
+
 @pytest.fixture
 def long_queue(laid_out, router, tenant):
     """The tenant's ready tasks, all of one priority, as the statistics tell."""

@@ -46,8 +46,8 @@ class AsyncWorker:
     ) -> None:
         self._router = router
         self._handlers = dict(handlers)
-        self._core = WorkerCore(WorkerOptions(**options))
         self._wake = asyncio.Event()
+        self._core = WorkerCore(WorkerOptions(**options), self._wake.set)
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._running: dict[asyncio.Task[None], Job] = {}
@@ -76,7 +76,7 @@ class AsyncWorker:
         ears = Ears(
             [self._router.direct(shard) for shard in shards],
             self._core.options.redis,
-            lambda message: _call(loop, self._hear, message),
+            lambda message: _call(loop, self._core.hear, message),
         )
         beside = [asyncio.create_task(it) for it in (self._look_around(), self._heartbeat())]
         for task in beside:
@@ -97,8 +97,7 @@ class AsyncWorker:
     async def _claim_until_stopped(self) -> None:
         while not self._stopping.is_set():
             self._wake.clear()
-            free = self._core.options.concurrency - len(self._core.held)
-            jobs = await aperform(self._router, self._core.next_jobs(free)) if free > 0 else []
+            jobs = await aperform(self._router, self._core.next_jobs())
             for job in jobs:
                 self._running[asyncio.create_task(self._work(job))] = job
             if not jobs:
@@ -108,7 +107,6 @@ class AsyncWorker:
         """Find out who has work, also while there is some: a long backlog hides nobody."""
         while not self._stopping.is_set():
             await aperform(self._router, self._core.look())
-            self._wake.set()
             await _wait(self._stopping, self._core.options.poll)
 
     async def _work(self, job: Job) -> None:
@@ -125,7 +123,6 @@ class AsyncWorker:
             current = asyncio.current_task()
             if current is not None:
                 self._running.pop(current, None)
-            self._wake.set()
 
     async def _ending(self, job: Job) -> WorkFactory[Any]:
         handler = self._handlers.get(job.claim.kind)
@@ -155,10 +152,6 @@ class AsyncWorker:
         for task, job in list(self._running.items()):
             if job in jobs:
                 task.cancel()
-
-    def _hear(self, message: str) -> None:
-        if self._core.heard(message):
-            self._wake.set()
 
     def _catch(self, loop: asyncio.AbstractEventLoop) -> tuple[int, ...]:
         try:

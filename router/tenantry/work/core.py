@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import psycopg
@@ -24,6 +24,8 @@ from tenantry_schema.store import claims, schedules
 from tenantry_schema.store.endings import release
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from tenantry.work.flow import Flow
     from tenantry.work.options import WorkerOptions
 
@@ -34,29 +36,42 @@ _TROUBLE = (TenantryError, psycopg.Error)
 
 
 class WorkerCore:
-    """The state of a worker; the doors add threads or tasks."""
+    """The state of a worker; the doors add threads or tasks.
 
-    def __init__(self, options: WorkerOptions) -> None:
+    :param wake: lets the door look again whether it can claim
+    """
+
+    def __init__(self, options: WorkerOptions, wake: Callable[[], None]) -> None:
         self.options = options
         self.ring = Ring()
         self.held: dict[UUID, Job] = {}
         self._lock = threading.Lock()
-        self.concluder = Concluder(options.name)
+        self._wake = wake
+        self.concluder = Concluder(options.name, wake)
 
-    def heard(self, message: str) -> bool:
-        """Take in ``<tenant> <queue>`` from a channel; say whether it concerns this worker."""
+    @property
+    def room(self) -> int:
+        """How many tasks may be claimed now: what is being finished no longer runs.
+
+        So the next claim and the last finish are on their way together. Finishes that do not arrive
+        hold it back, too.
+        """
+        with self._lock:
+            running = sum(not job.finishing for job in self.held.values())
+            return min(self.options.concurrency - running, self.options.most_held - len(self.held))
+
+    def hear(self, message: str) -> None:
+        """Take in ``<tenant> <queue>`` from a channel."""
         tenant, _, queue = message.partition(" ")
         try:
             turn = Turn(UUID(tenant), queue)
         except ValueError:
             logger.warning("a message that names no tenant was heard: %.80r", message)
-            return False
+            return
         mine = self.options.tenants is None or turn.tenant in self.options.tenants
-        if not mine or queue not in self.options.queues:
-            return False
-        with self._lock:
-            self.ring.offer([turn])
-        return True
+        if mine and queue in self.options.queues:
+            self._offer([turn])
+            self._wake()
 
     def look(self) -> Flow[None]:
         """Find out who has something to do; shards that do not answer are asked again next time."""
@@ -70,15 +85,14 @@ class WorkerCore:
             return
         for shard, reason in found.failed.items():
             logger.warning("shard %s does not say who has work: %s", shard, reason)
-        turns = [Turn(*row) for row in found.all() if tenants is None or row[0] in tenants]
-        with self._lock:
-            self.ring.offer(turns)
+        self._offer(Turn(*row) for row in found.all() if tenants is None or row[0] in tenants)
+        self._wake()
 
-    def next_jobs(self, most: int) -> Flow[list[Job]]:
-        """Claim for the next tenant that has something: at most so many of its tasks."""
-        while (turn := self._take()) is not None:
+    def next_jobs(self) -> Flow[list[Job]]:
+        """Claim for the next tenant that has something, as many of its tasks as have room."""
+        while (room := self.room) > 0 and (turn := self._take()) is not None:
             try:
-                jobs = yield from self._claim(turn, most)
+                jobs = yield from self._claim(turn, room)
             except RouterClosed:
                 raise
             except _TROUBLE as error:
@@ -123,18 +137,21 @@ class WorkerCore:
         with self._lock:
             if self.held.get(job.claim.id) is job:
                 del self.held[job.claim.id]
+        if job.limited:
+            self._offer_all(job.claim.tenant)
+        self._wake()
 
     def _claim(self, turn: Turn, most: int) -> Flow[list[Job]]:
         if turn.queue is None:
             yield Run(turn.tenant, schedules.fire_due(turn.tenant))
-            self._offer(Turn(turn.tenant, queue) for queue in self.options.queues)
+            self._offer_all(turn.tenant)
             return []
         # Few different numbers are prepared for: each is a statement of its own.
         most = 1 << most.bit_length() - 1
         began = time.monotonic()
-        found = yield Run(
+        taken: claims.Taken = yield Run(
             turn.tenant,
-            claims.claim(
+            claims.take(
                 turn.tenant,
                 self.options.name,
                 queue=turn.queue,
@@ -142,9 +159,10 @@ class WorkerCore:
                 lease=self.options.lease,
             ),
         )
-        if len(found) == most:
+        if len(taken.claims) == most:
             self._offer([turn])
-        jobs = [Job(claim, began + self.options.lease) for claim in found]
+        until = began + self.options.lease
+        jobs = [Job(claim, until, limited=taken.limited) for claim in taken.claims]
         with self._lock:
             self.held.update((job.claim.id, job) for job in jobs)
         return jobs
@@ -153,9 +171,12 @@ class WorkerCore:
         with self._lock:
             return self.ring.take()
 
-    def _offer(self, turns: Any) -> None:
+    def _offer(self, turns: Iterable[Turn]) -> None:
         with self._lock:
             self.ring.offer(turns)
+
+    def _offer_all(self, tenant: UUID) -> None:
+        self._offer(Turn(tenant, queue) for queue in self.options.queues)
 
     def _by_tenant(self) -> dict[UUID, list[Job]]:
         found: dict[UUID, list[Job]] = {}

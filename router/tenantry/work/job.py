@@ -28,9 +28,11 @@ class Job:
     :ivar claim: the claim; its payload is what the task was submitted with
     """
 
-    def __init__(self, claim: Claim, expires: float) -> None:
+    def __init__(self, claim: Claim, expires: float, *, limited: bool = False) -> None:
         self.claim = claim
         self.expires = expires
+        #: Whether its end makes room within a limit of its tenant.
+        self.limited = limited
         #: Whether its finish has begun: that may carry others'.
         self.finishing = False
         self._lost = threading.Event()

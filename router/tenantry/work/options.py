@@ -28,7 +28,7 @@ class WorkerOptions:
 
     :ivar queues: the queues that it serves
     :ivar tenants: the tenants that it serves, or None for all of the fleet's
-    :ivar concurrency: how many tasks it runs at once
+    :ivar concurrency: how many tasks it runs at once; as many more may be being finished
     :ivar lease: seconds that a claim holds; it is renewed at a third of them
     :ivar poll: seconds between two looks at the shards when nothing wakes the worker
     :ivar drain: seconds that running tasks get to end when the worker stops
@@ -46,6 +46,11 @@ class WorkerOptions:
     listen: bool = True
     redis: str | None = field(default=None, repr=False)
     name: str = field(default_factory=default_name)
+
+    @property
+    def most_held(self) -> int:
+        """How many claims it holds at most: as many as it runs may be on their way to the end."""
+        return 2 * self.concurrency
 
     def __post_init__(self) -> None:
         if isinstance(self.queues, str) or not self.queues:

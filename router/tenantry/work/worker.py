@@ -46,7 +46,7 @@ class Worker:
     ) -> None:
         self._router = router
         self._handlers = dict(handlers)
-        self._core = WorkerCore(WorkerOptions(**options))
+        self._core = WorkerCore(WorkerOptions(**options), self._wake)
         # What a signal's handler does must be allowed anywhere in this thread: an assignment, and
         # the put of a SimpleQueue, which is reentrant. Events are not.
         self._asked_to_stop = False
@@ -64,7 +64,7 @@ class Worker:
     def stop(self) -> None:
         """Claim no more, let running tasks end, and return from :meth:`run`; from any thread."""
         self._asked_to_stop = True
-        self._wakes.put(None)
+        self._wake()
 
     def run(self, *, signals: bool = True) -> None:
         """Work until :meth:`stop`, SIGTERM or SIGINT.
@@ -72,7 +72,7 @@ class Worker:
         :param signals: whether the two signals stop it, while it runs in the main thread
         """
         before = list(self._catch(signals))
-        ears = Ears(self._addresses(), self._core.options.redis, self._hear)
+        ears = Ears(self._addresses(), self._core.options.redis, self._core.hear)
         threads = [threading.Thread(target=self._work, daemon=True) for _ in self._slots()]
         beside = [self._beside(it) for it in (self._look_around, self._heartbeat)]
         ears.open()
@@ -94,8 +94,7 @@ class Worker:
     def _claim_until_stopped(self) -> None:
         while not self._asked_to_stop:
             self._settle()
-            free = self._core.options.concurrency - len(self._core.held)
-            jobs = perform(self._router, self._core.next_jobs(free)) if free > 0 else []
+            jobs = perform(self._router, self._core.next_jobs())
             for job in jobs:
                 self._jobs.put(job)
             if not jobs:
@@ -105,7 +104,6 @@ class Worker:
         """Find out who has work, also while there is some: a long backlog hides nobody."""
         while not self._stopping.is_set():
             perform(self._router, self._core.look())
-            self._wakes.put(None)
             self._stopping.wait(self._core.options.poll)
 
     def _work(self) -> None:
@@ -116,7 +114,6 @@ class Worker:
                 logger.exception("task %s is left to its lease", job.claim.id)
             finally:
                 self._core.drop(job)
-                self._wakes.put(None)
 
     def _ending(self, job: Job) -> WorkFactory[Any]:
         handler = self._handlers.get(job.claim.kind)
@@ -156,9 +153,8 @@ class Worker:
 
         return threading.Thread(target=guarded, daemon=True)
 
-    def _hear(self, message: str) -> None:
-        if self._core.heard(message):
-            self._wakes.put(None)
+    def _wake(self) -> None:
+        self._wakes.put(None)
 
     def _settle(self) -> None:
         """Forget what woke the worker: it looks at everything now."""
@@ -174,7 +170,7 @@ class Worker:
         return [self._router.direct(shard) for shard in shards]
 
     def _slots(self) -> range:
-        return range(self._core.options.concurrency)
+        return range(self._core.options.most_held)
 
     def _catch(self, signals: bool) -> Iterator[tuple[int, Any]]:  # noqa: FBT001  private
         if signals and threading.current_thread() is threading.main_thread():

@@ -10,7 +10,7 @@ nobody is still its owner's: no second owner exists, so finishing is right.
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tenantry_schema.errors import InvalidInput, LeaseLost, UnknownActor
 from tenantry_schema.naming import TASK_CHANNEL
@@ -53,6 +53,16 @@ RETURNING id
 """
 
 
+class Taken(NamedTuple):
+    """What a claim gave.
+
+    :ivar limited: whether a limit holds for the queue: places in it become free when tasks end
+    """
+
+    claims: list[Claim]
+    limited: bool
+
+
 def claim(
     tenant: UUID,
     owner: str | Actor,
@@ -71,6 +81,13 @@ def claim(
     :param lease: seconds, by the database's clock
     :raises StaleActor: when a newer incarnation of the actor was activated
     """
+    return partial(_claim, take(tenant, owner, queue=queue, most=most, lease=lease))
+
+
+def take(
+    tenant: UUID, owner: str | Actor, *, queue: str, most: int, lease: float | timedelta
+) -> WorkFactory[Taken]:
+    """Claim as :func:`claim` does, and say whether there is a limit."""
     most = checks.whole("most", most, least=1, most=LARGEST_BATCH)
     params: dict[str, Any] = {
         "tenant": checks.uuid("tenant", tenant),
@@ -80,9 +97,9 @@ def claim(
     }
     if isinstance(owner, Actor):
         named = {"owner": owner.owner, "actor": owner.id}
-        return partial(_claim, {**params, **named}, most, owner.generation)
+        return partial(_take, {**params, **named}, most, owner.generation)
     name = checks.text("owner", owner, most=200)
-    return partial(_claim, {**params, "owner": name, "actor": None}, most, None)
+    return partial(_take, {**params, "owner": name, "actor": None}, most, None)
 
 
 def renew(claims: Sequence[Claim], *, lease: float | timedelta = 60.0) -> WorkFactory[set[UUID]]:
@@ -166,17 +183,23 @@ def lease_lost(claim: Claim) -> LeaseLost:
     )
 
 
-def _claim(params: dict[str, Any], most: int, generation: int | None) -> Work[list[Claim]]:
+def _claim(taking: WorkFactory[Taken]) -> Work[list[Claim]]:
+    taken = yield from taking()
+    return taken.claims
+
+
+def _take(params: dict[str, Any], most: int, generation: int | None) -> Work[Taken]:
     if generation is not None:
         yield from _check_incarnation(params, generation)
     rows = yield Query(_claim_text(most), params)
-    if rows[0][0]:
+    limited: bool = rows[0][0]
+    if limited:
         rows = yield from _claim_within_bounds(params, most)
     claims = [Claim.from_row(params["tenant"], row[1:]) for row in rows if row[1] is not None]
     given_up = [it for it in claims if it.late or it.crashes > it.max_crashes]
     for it in given_up:
         yield from _give_up(it)
-    return [it for it in claims if it not in given_up] if given_up else claims
+    return Taken([it for it in claims if it not in given_up] if given_up else claims, limited)
 
 
 def _check_incarnation(params: dict[str, Any], generation: int) -> Work[None]:

@@ -52,6 +52,23 @@ def listeners(router, *, end=False):
     return found
 
 
+def test_the_end_of_a_task_makes_room_within_a_limit(router, tenant):
+    """At once, in every queue of the tenant: no message tells of it, and no look is due."""
+    queues = ["one", "two"]
+    router.run(tasks.limit(tenant, 1), tenant=tenant)
+    submit(router, tenant, *(tasks.NewTask("k", queue=it) for it in queues * 3))
+    left, lock, done = [6], threading.Lock(), threading.Event()
+
+    def run(_):
+        with lock:
+            left[0] -= 1
+            if left[0] == 0:
+                done.set()
+
+    with working(router, {"k": run}, tenants=[tenant], queues=queues, poll=600):
+        assert done.wait(30)
+
+
 @pytest.fixture
 def own_redis(tmp_path):
     """A Redis of its own."""

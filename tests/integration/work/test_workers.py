@@ -25,6 +25,8 @@ from tenantry import (
     tasks,
 )
 
+LOCK = "SELECT FROM tasks WHERE tenant_id = %s AND id = %s FOR UPDATE"
+
 
 def test_a_graph_runs_to_its_end(router, tenant):
     """By kind, with results; what raises is tried again; what nobody knows fails in the end."""
@@ -137,6 +139,28 @@ async def test_an_async_job_is_cancelled_when_its_claim_is_gone(laid_out, router
                 # A sync call would keep the loop from the COMMIT of a renewal, and wait for it.
                 await arouter.run(tasks.cancel(tenant, [task.id]), tenant=tenant)
                 await cancelled.wait()
+
+
+def test_what_is_being_finished_makes_room(router, tenant):
+    """A finish that waits keeps nobody: the next task runs; but not ever more of them."""
+    first, second = tasks.NewTask("first"), tasks.NewTask("second")
+    submit(router, tenant, first)
+    started, may_end, ran = threading.Event(), threading.Event(), threading.Event()
+
+    def block(_):
+        started.set()
+        assert may_end.wait(60)
+
+    handlers = {"first": block, "second": lambda _: ran.set()}
+    with working(router, handlers, tenants=[tenant], concurrency=1):
+        assert started.wait(30)
+        submit(router, tenant, second)
+        with router.connection(tenant=tenant) as conn:
+            conn.execute(LOCK, (tenant, first.id))
+            may_end.set()
+            assert ran.wait(30)
+            assert state(router, tenant, first) == "running"
+        until(lambda: state(router, tenant, first) == state(router, tenant, second) == "done")
 
 
 def test_stopping_lets_running_tasks_end_and_gives_back_the_rest(router, tenant):

@@ -8,11 +8,12 @@ from jobs import TENANTS, job
 from tenantry.work.core import WorkerCore
 from tenantry.work.flow import Run
 from tenantry.work.options import WorkerOptions
+from tenantry.work.ring import Turn
 
 
 @pytest.fixture
 def core():
-    return WorkerCore(WorkerOptions(lease=60))
+    return WorkerCore(WorkerOptions(lease=60), lambda: None)
 
 
 def hold(core, *jobs):
@@ -44,3 +45,34 @@ def test_dropping_keeps_a_later_claim_of_the_same_task(core):
     assert core.held == {later.claim.id: later}
     core.drop(later)
     assert core.held == {}
+
+
+def test_room_is_for_what_runs():
+    """What is being finished does not count, until as much of it is held as may run."""
+    core = WorkerCore(WorkerOptions(concurrency=2), lambda: None)
+    jobs = [job(it) for it in range(4)]
+    assert core.room == 2
+    hold(core, *jobs[:2])
+    assert core.room == 0
+    for it in jobs[:2]:
+        it.finishing = True
+    assert core.room == 2
+    hold(core, *jobs[2:])
+    jobs[2].finishing = True
+    assert core.room == 0
+    core.drop(jobs[0])
+    assert core.room == 1
+
+
+def test_a_job_within_a_limit_offers_its_tenants_turns():
+    """Whatever its queue was: the limit may be the tenant's."""
+    core = WorkerCore(WorkerOptions(queues=["a", "b"]), lambda: None)
+    free, limited = job(0), job(1)
+    limited.limited = True
+    for it in (free, limited):
+        core.drop(it)
+    assert [core.ring.take() for _ in range(3)] == [
+        Turn(TENANTS[1], "a"),
+        Turn(TENANTS[1], "b"),
+        None,
+    ]

@@ -6,6 +6,7 @@ pytest_plugins = [
     "fix_blank",
     "fix_router",
     "fix_bouncer",
+    "fix_commits",
     "fix_cli",
     "fix_compose",
     "fix_processes",

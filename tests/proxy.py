@@ -15,6 +15,7 @@ class Proxy:
     :ivar cut_before: when the client sends this, once, it is dropped and the client's side closed;
         the server's side stays open, as a half-open connection does
     :ivar cut_after: when the client sends this, it is passed on and no answer comes back
+    :ivar passed: the pieces that came by, both ways, as they were passed on
     :ivar pause: seconds that each piece of what the client sends takes on its way
     :ivar pause_back: seconds that each piece of an answer takes
     """
@@ -26,6 +27,7 @@ class Proxy:
         self.cut_before = None
         self.cut_after = None
         self.pause = self.pause_back = 0.0
+        self.passed = []
         self._sockets = []
         self._ended = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -68,6 +70,7 @@ class Proxy:
                     deaf.set()
                 if self.pause:
                     self._ended.wait(self.pause)
+                self.passed.append(data)
                 server.sendall(data)
                 if cut:
                     client.shutdown(socket.SHUT_RDWR)
@@ -79,6 +82,7 @@ class Proxy:
             while data := server.recv(_SIZE):
                 if self.pause_back:
                     self._ended.wait(self.pause_back)
+                self.passed.append(data)
                 if not deaf.is_set():
                     client.sendall(data)
             if not deaf.is_set():

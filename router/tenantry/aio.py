@@ -171,7 +171,7 @@ class AsyncRouter(AsyncLeasing):
         while True:
             try:
                 async with AsyncRoutedConnectionContext(self, call) as conn:
-                    return await adrive(conn, work())
+                    return await adrive(conn, work(), conn.conclude)
             except Exception as error:
                 pause = await self._pause_after(error, call, attempts)
                 if pause is None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import waiting
 
+from tenantry.drive import has_rows
 from tenantry.errors import Unavailable
-from tenantry.opening import NotingCursor
+from tenantry.noting import NotingCursor
 from tenantry.place import RETRY_S
 from tenantry.replicas.news import await_news, wait_for_news
 from tenantry.truth import Truthful
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from typing import Self
 
+    from psycopg.abc import PQGen
+
     from tenantry.opening import Answers
     from tenantry.place import Place
     from tenantry.prelude import Prelude
+    from tenantry_schema.query import Query, Row
 
 #: How often a waiting COMMIT looks for Ctrl-C.
 _LOOK_S = 0.1
@@ -151,16 +155,29 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
     def open_before(self) -> None:
         """Open the transaction now, if it was put off."""
         with self.lock:
-            self.wait(self._open_now())
+            self.wait(self.open_now())
 
     def commit(self) -> None:
         """Commit.
 
         :raises OutcomeUnknown: when COMMIT was sent and no clean acknowledgement came back
         """
+        if not self.concluded:
+            self._await_commit(self._checked_commit())
+
+    def conclude(self, query: Query) -> list[Row]:
+        """Run the last statement of the transaction, and commit; give its rows.
+
+        :raises OutcomeUnknown: when COMMIT was sent and no clean acknowledgement came back
+        """
+        cursor = self.cursor()
+        self._await_commit(self._conclude(cursor, query))
+        return cursor.fetchall() if has_rows(cursor) else []
+
+    def _await_commit(self, steps: PQGen[None]) -> None:
         with self.lock:
             try:
-                waiting.wait(self._checked_commit(), self.pgconn.socket, interval=_LOOK_S)
+                waiting.wait(steps, self.pgconn.socket, interval=_LOOK_S)
             except BaseException as error:
                 meant = self._after_failed_commit(error)
                 if meant is None or meant is error:
@@ -258,18 +275,29 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
     async def open_before(self) -> None:
         """Open the transaction now, if it was put off."""
         async with self.lock:
-            await self.wait(self._open_now())
+            await self.wait(self.open_now())
 
     async def commit(self) -> None:
         """Commit; a cancelled task gets the error too, because its COMMIT may have happened.
 
         :raises OutcomeUnknown: when COMMIT was sent and no clean acknowledgement came back
         """
+        if not self.concluded:
+            await self._await_commit(self._checked_commit())
+
+    async def conclude(self, query: Query) -> list[Row]:
+        """Run the last statement of the transaction, and commit; give its rows.
+
+        :raises OutcomeUnknown: when COMMIT was sent and no clean acknowledgement came back
+        """
+        cursor = self.cursor()
+        await self._await_commit(self._conclude(cursor, query))
+        return await cursor.fetchall() if has_rows(cursor) else []
+
+    async def _await_commit(self, steps: PQGen[None]) -> None:
         async with self.lock:
             try:
-                await waiting.wait_async(
-                    self._checked_commit(), self.pgconn.socket, interval=_LOOK_S
-                )
+                await waiting.wait_async(steps, self.pgconn.socket, interval=_LOOK_S)
             except BaseException as error:
                 meant = self._after_failed_commit(error)
                 if meant is None or meant is error:

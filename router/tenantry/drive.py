@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tenantry_schema.errors import InvalidInput
+
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from psycopg import AsyncConnection, Connection
     from psycopg._cursor_base import BaseCursor
 
@@ -17,52 +21,77 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def drive(conn: Connection[Any], work: Work[T]) -> T:
+def drive(
+    conn: Connection[Any],
+    work: Work[T],
+    conclude: Callable[[Query], list[Row]] | None = None,
+) -> T:
     """Run a work to its end and return its result.
 
     :param conn: the connection, already inside its transaction
     :param work: a fresh generator
+    :param conclude: runs a last query and commits; without it whoever opened the transaction does
+    :raises InvalidInput: when the work goes on after its last query
     """
     try:
         query = next(work)
         while True:
             try:
-                rows = _execute(conn, query)
+                if query.last and conclude is not None:
+                    rows = conclude(query)
+                else:
+                    rows = _execute(conn, query)
             except Exception as error:
-                query = work.throw(error)
+                query = _after(query, work.throw(error))
             else:
-                query = work.send(rows)
+                query = _after(query, work.send(rows))
     except StopIteration as stop:
         result: T = stop.value
         return result
 
 
-async def adrive(conn: AsyncConnection[Any], work: Work[T]) -> T:
-    """Run a work to its end on an async connection and return its result."""
+async def adrive(
+    conn: AsyncConnection[Any],
+    work: Work[T],
+    conclude: Callable[[Query], Awaitable[list[Row]]] | None = None,
+) -> T:
+    """Run a work to its end on an async connection, as :func:`drive` does."""
     try:
         query = next(work)
         while True:
             try:
-                rows = await _aexecute(conn, query)
+                if query.last and conclude is not None:
+                    rows = await conclude(query)
+                else:
+                    rows = await _aexecute(conn, query)
             except Exception as error:
-                query = work.throw(error)
+                query = _after(query, work.throw(error))
             else:
-                query = work.send(rows)
+                query = _after(query, work.send(rows))
     except StopIteration as stop:
         result: T = stop.value
         return result
 
 
+def _after(former: Query, query: Query) -> Query:
+    if former.last:
+        raise InvalidInput(
+            f"a work goes on after a query that it called its last, with {query.text!r:.80}: its "
+            "transaction has ended; leave out last=True"
+        )
+    return query
+
+
 def _execute(conn: Connection[Any], query: Query) -> list[Row]:
     cursor = conn.execute(query.text, query.params, prepare=query.prepare)
-    return cursor.fetchall() if _has_rows(cursor) else []
+    return cursor.fetchall() if has_rows(cursor) else []
 
 
 async def _aexecute(conn: AsyncConnection[Any], query: Query) -> list[Row]:
     cursor = await conn.execute(query.text, query.params, prepare=query.prepare)
-    return await cursor.fetchall() if _has_rows(cursor) else []
+    return await cursor.fetchall() if has_rows(cursor) else []
 
 
-def _has_rows(cursor: BaseCursor[Any, Any]) -> bool:
+def has_rows(cursor: BaseCursor[Any, Any]) -> bool:
     """Say whether a statement has a result set: a description is made anew whenever it is asked."""
     return cursor.pgresult is not None and cursor.pgresult.nfields > 0

@@ -36,12 +36,16 @@ def arrive(pgconn: PGconn) -> PQGen[PGresult | None]:
     return pgconn.get_result()
 
 
-def land(pgconn: PGconn, statements: int, *, following: bool) -> PQGen[list[PGresult]]:
+def land(
+    pgconn: PGconn, statements: int, *, following: bool = False, commits: bool = False
+) -> PQGen[list[PGresult]]:
     """Let a flight go; return the result of each of its statements, and leave pipeline mode.
 
     A server that ends the session may say why before: then its last word is the last result.
 
     :param following: whether it follows another one, whose answers are for nobody
+    :param commits: whether a COMMIT's flight comes after it, which is left in the air unless a
+        statement failed: then it can only roll back
     :raises psycopg.OperationalError: when the connection ended without a word
     """
     landed: list[PGresult] = []
@@ -52,10 +56,14 @@ def land(pgconn: PGconn, statements: int, *, following: bool) -> PQGen[list[PGre
         for _ in range(statements):
             while (result := (yield from arrive(pgconn))) is not None:
                 landed.append(result)
-        yield from arrive(pgconn)
+        if commits:
+            if not _failed(landed):
+                return landed
+            yield from _until_sync(pgconn)
+        yield from _until_sync(pgconn)
         pgconn.exit_pipeline_mode()
     except psycopg.OperationalError:
-        if not any(it.status == ExecStatus.FATAL_ERROR for it in landed):
+        if not _failed(landed):
             raise
     return landed
 
@@ -72,6 +80,10 @@ def drain(pgconn: PGconn) -> PQGen[None]:
     """
     yield from _until_sync(pgconn)
     pgconn.exit_pipeline_mode()
+
+
+def _failed(landed: list[PGresult]) -> bool:
+    return any(it.status == ExecStatus.FATAL_ERROR for it in landed)
 
 
 def _until_sync(pgconn: PGconn) -> PQGen[None]:

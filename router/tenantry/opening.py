@@ -8,28 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 from psycopg import generators
-from psycopg._preparing import Prepare
 from psycopg.errors import InFailedSqlTransaction
 from psycopg.pq import ExecStatus, TransactionStatus
 
-from tenantry.flight import land, refusal
+from tenantry.flight import refusal
 from tenantry.parting import Partable
 from tenantry.prelude import SETTINGS, Prelude
-from tenantry.prepared import is_one
 
 if TYPE_CHECKING:
-    from psycopg._queries import PostgresQuery
-    from psycopg.abc import Params, PQGen, Query
-    from psycopg.pq.abc import PGresult
+    from psycopg.abc import PQGen
 
     from tenantry.call import Call
     from tenantry.prepared import BucketStatements
 
-# What may outlive its transaction, and would reach the next tenant on the connection. It is taken
-# away in a transaction of its own, in the message that opens the next one.
-_LASTING = frozenset({b"SET", b"DECLARE CURSOR", b"LISTEN"})
+# What was left in the session is taken away in a transaction of its own, in the message that opens
+# the next one.
 _CLEAN = (b"BEGIN", b"CLOSE ALL", b"UNLISTEN *", b"RESET ALL", b"COMMIT")
 
 #: The rows of one prelude's results, as text.
@@ -43,6 +37,8 @@ class Openable(Partable):
     opening: Prelude | None = None
     #: Whether a statement is on its way that the opening may travel with.
     accompanied: bool = False
+    #: Whether the transaction was committed with its last statement: the connection may be gone.
+    concluded: bool = False
     #: Whether something may have been left in the session for whoever has the connection next.
     lasting: bool = False
     #: The call that is being served.
@@ -56,7 +52,7 @@ class Openable(Partable):
         """
         self._check_connection_ok()
         self.statements.schema = prelude.schema.encode()
-        self.statements.wrote = False
+        self.statements.wrote = self.concluded = False
         if self.lasting:
             self.lasting = False
             prelude = Prelude(_CLEAN + prelude.statements, prelude.schema)
@@ -113,7 +109,8 @@ class Openable(Partable):
         if not self.nothing_to_commit():
             yield from self.send_parting()
 
-    def _open_now(self) -> PQGen[None]:
+    def open_now(self) -> PQGen[None]:
+        """Open the transaction by a message of its own, if it was put off."""
         if self.opening is not None:
             yield from self.open_alone()
 
@@ -129,85 +126,18 @@ class Openable(Partable):
 
     def _start_query(self) -> PQGen[None]:
         if not self.accompanied:
-            yield from self._open_now()
+            yield from self.open_now()
         yield from super()._start_query()
 
     def _check_intrans_gen(self, attribute: str) -> PQGen[None]:
-        yield from self._open_now()
+        yield from self.open_now()
         yield from super()._check_intrans_gen(attribute)
 
     def _tpc_begin_gen(self, xid: Any) -> PQGen[None]:
-        yield from self._open_now()
+        yield from self.open_now()
         yield from super()._tpc_begin_gen(xid)
 
     def _rollback_gen(self) -> PQGen[None]:
         self.opening = None
         yield from self.await_parting()
         yield from super()._rollback_gen()
-
-
-class NotingCursor(psycopg._cursor_base.BaseCursor[Any, Any]):  # noqa: SLF001  mixed into theirs
-    """Mixed into a cursor: takes the opening along, and lets the connection know what was run."""
-
-    _conn: Openable
-
-    def _execute_gen(
-        self, query: Query, params: Params | None = None, **options: Any
-    ) -> PQGen[None]:
-        conn = self._conn
-        conn.accompanied = True
-        try:
-            yield from super()._execute_gen(query, params, **options)
-        finally:
-            conn.accompanied = False
-
-    def _maybe_prepare_gen(
-        self, pgq: PostgresQuery, *, prepare: bool | None = None, binary: bool | None = None
-    ) -> PQGen[None]:
-        conn = self._conn
-        if conn.opening is not None:
-            found, name = self._get_prepared(pgq, prepare)
-            # To prepare takes an answer of its own.
-            if found is not Prepare.SHOULD and (name or pgq.params or is_one(pgq.query)):
-                yield from self._open_and_execute(pgq, name, binary=binary)
-                return
-            yield from conn.open_alone()
-        yield from super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary)
-
-    def _open_and_execute(
-        self, pgq: PostgresQuery, name: bytes, *, binary: bool | None
-    ) -> PQGen[None]:
-        conn, pgconn = self._conn, self._pgconn
-        following = conn.parting
-        if not following:
-            pgconn.enter_pipeline_mode()
-        before = conn.send_opening()
-        if name:
-            self._send_query_prepared(name, pgq, binary=binary)
-        else:
-            self._execute_send(pgq, force_extended=True, binary=binary)
-        pgconn.pipeline_sync()
-        found = Prepare.YES if name else Prepare.NO
-        key = conn.statements.maybe_add_to_cache(pgq, found, name)
-        landed = yield from land(pgconn, before + 1, following=following)
-        conn.parting = False
-        for result in landed[:before]:
-            if result.status == ExecStatus.FATAL_ERROR:
-                conn.statements.clear()
-                raise refusal(pgconn, result)
-        if conn.call is not None:
-            conn.call.unheard = False
-        results = landed[before:]
-        if key is not None:
-            conn.statements.validate(key, found, name, results)
-        self._check_results(results)
-        self._set_results(results)
-
-    def _check_results(self, results: list[PGresult]) -> None:
-        super()._check_results(results)
-        conn = self._conn
-        for result in results:
-            status = result.command_status or b""
-            if not status.startswith(b"SELECT"):
-                conn.statements.wrote = True
-                conn.lasting = conn.lasting or status in _LASTING

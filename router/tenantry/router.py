@@ -169,7 +169,7 @@ class Router(Leasing):
         while True:
             try:
                 with RoutedConnectionContext(self, call) as conn:
-                    return drive(conn, work())
+                    return drive(conn, work(), conn.conclude)
             except Exception as error:
                 pause = self._pause_after(error, call, attempts)
                 if pause is None:

@@ -7,13 +7,12 @@ never cancelled: its socket is closed and the caller gets :class:`~tenantry.erro
 
 A transaction that wrote has its id asked for in the same flight as the COMMIT, as a message of its
 own before it: the answer arrives also when the COMMIT's does not, and costs no round trip. The same
-message raises ``synchronous_commit`` to what was declared for the shard.
+message raises ``synchronous_commit`` to what was declared for the shard. Both may follow the last
+statement of the transaction without waiting for its answer: when it fails COMMIT rolls back.
 """
 
 from __future__ import annotations
 
-import select
-import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
@@ -22,8 +21,7 @@ from psycopg.pq import ExecStatus
 
 from tenantry.errors import OutcomeUnknown
 from tenantry.flight import arrive, depart, drain, refusal
-from tenantry.opening import Openable
-from tenantry.pooled import keeps_statements
+from tenantry.identity import Identified
 from tenantry.prelude import WRITTEN
 from tenantry.prepared import BucketStatements
 from tenantry.tokens import Token, parse_lsn
@@ -32,22 +30,15 @@ from tenantry.watchdog import Shuttable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from psycopg._cursor_base import BaseCursor
     from psycopg.abc import PQGen
     from psycopg.pq.abc import PGresult
 
     from tenantry.call import Call
     from tenantry.place import Place
     from tenantry.receipt import Receipt
-    from tenantry.replicas.view import ReplicaState
+    from tenantry_schema.query import Query
 
-_WHO = b"""
-SELECT system_identifier,
-    CASE WHEN pg_is_in_recovery() THEN ''
-         ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
-    pid, backend_start,
-    (SELECT concat(fleet_id, '/', shard_id) FROM tenantry.shard)
-FROM pg_control_system(), pg_stat_get_activity(pg_backend_pid())
-"""
 # A commit counts at the level that was declared for its shard: what a transaction, a role or a
 # setting of the server weakened is made good before COMMIT. A stronger level stays.
 _XID = {
@@ -62,10 +53,6 @@ _XID = {
     )
 }
 
-_WAIT_FOR_LSN = 190000
-#: Seconds after which a server that has not answered a COMMIT is not trusted with more.
-_PROMPT_S = 0.02
-
 
 class Guarded(Shuttable, Protocol):
     """What the watchdog and a call need of a connection."""
@@ -76,9 +63,11 @@ class Guarded(Shuttable, Protocol):
     node_label: str
 
 
-class Truthful(Openable):
-    """What both colours share: who the server is, warnings seen, the checked COMMIT."""
+class Truthful(Identified):
+    """What both colours share: warnings seen, and the checked COMMIT."""
 
+    #: Whether the statement that is sent next takes the COMMIT along.
+    leaving: bool = False
     #: True from the moment COMMIT was handed to the socket until it was acknowledged.
     committing: bool = False
     #: Counts the calls that the connection served, so that a late alarm finds the wrong number.
@@ -92,26 +81,12 @@ class Truthful(Openable):
     position: tuple[int, int] | None = None
     #: The id of the transaction that was committed last, if it was told.
     told_xid: str | None = None
-    #: ``host:port/database``, for messages.
-    node_label: str = "(unknown node)"
-    system: int = 0
-    #: The moment on the monotonic clock since when the connection is there.
-    since: float = 0.0
-    #: The process that serves the connection and its start, or None behind a pooler.
-    backend: tuple[int, str] | None = None
-    #: The timeline of a primary when it was asked last, 0 for a replica.
-    timeline: int = 0
 
     def prepare_truth(self, place: Place) -> None:
         """Begin to listen to the server's warnings: called once for each new connection."""
-        self.place = place
         self._prepared = self.statements = BucketStatements(self.prepare_threshold, place.kept)
-        info = self.info
-        self.node_label = f"{info.host}:{info.port}/{info.dbname}"
         self._warnings: list[str] = []
-        self._look = select.poll()
-        self._look.register(self.pgconn.socket, select.POLLIN)
-        self.since = time.monotonic()
+        self.note_place(place)
         self.add_notice_handler(self._on_notice)
 
     def add_notice_handler(self, callback: Callable[[pg.Diagnostic], None]) -> None:
@@ -139,96 +114,57 @@ class Truthful(Openable):
         """How the call that holds the connection is served: take it inside the block."""
         return None if self.call is None else self.call.receipt
 
-    @property
-    def pooled(self) -> bool:
-        """Whether a pooler stands between this process and the server."""
-        return self.backend is None
-
-    @property
-    def waits_for_lsn(self) -> bool:
-        """Whether the server knows WAIT FOR LSN."""
-        return self.pgconn.server_version >= _WAIT_FOR_LSN
-
-    @property
-    def outdated(self) -> bool:
-        """Whether the shard has gone on to a newer timeline since the server was asked."""
-        return 0 < self.timeline < self.place.watch.state.timeline
-
-    def proven(self, said: ReplicaState | None) -> int | None:
-        """Return the position that a replica said to have replayed, if that holds for it here."""
-        if said is None or self.backend is None or said.sent < self.since:
-            return None
-        return said.position
-
-    def follows(self, said: ReplicaState) -> bool:
-        """Say whether a flight may follow the last COMMIT, which was sent just now, at once.
-
-        Nothing is asked for that, nor is it looked whether the server has ended the session.
-        """
-        prompt = self.parting and time.monotonic() - self.parting_since < _PROMPT_S
-        return prompt and not self.outdated and self.proven(said) is not None
-
-    @property
-    def ended(self) -> bool:
-        """Whether the server has ended the connection, without asking it."""
-        try:
-            # A last message may lie before the end of the stream.
-            while self._look.poll(0):
-                self.pgconn.consume_input()
-        except psycopg.OperationalError:
-            return True
-        return False
-
     def _on_notice(self, notice: pg.Diagnostic) -> None:
         if self.committing and notice.severity_nonlocalized == "WARNING":
             self._warnings.append(notice.message_primary or "(no text)")
 
-    def _who(self) -> PQGen[None]:
-        """Ask the server who it is.
-
-        Behind a pooler the server may be another one than before.
-
-        :raises ShardUnavailable: when it was deposed, or belongs to another cluster
-        """
-        self.pgconn.send_query(_WHO)
-        ((system, timeline, pid, started, home),) = yield from self._answers()
-        self.system, self.timeline = int(system), int(timeline or "0", 16)
-        # A pooler tells a process id of its own making, and deals sessions out anew.
-        self.backend = (int(pid), started) if int(pid) == self.pgconn.backend_pid else None
-        self.place.admit(self.node_label, self.system, self.timeline, home)
-
-    def _settle_down(self) -> PQGen[None]:
-        yield from self.await_parting()
-        if self.outdated:
-            yield from self._who()
-
-    def settle(self) -> PQGen[None]:
-        """Ask a new connection's server who it is, and prepare nothing that would not be kept.
-
-        :raises Unavailable: when it may not serve here
-        """
-        yield from self._who()
-        if self.pooled and self.prepare_threshold is not None:
-            kept = yield from keeps_statements(self.pgconn)
-            if not kept:
-                self.statements.prepare_threshold = None
-
     def _checked_commit(self) -> PQGen[None]:
         if self.wants_position:
-            yield from self._open_now()
+            yield from self.open_now()
         if self.nothing_to_commit():
             return
+        yield from self._before_commit()
+        if (self.statements.wrote or self.wants_position) and self._pipeline is None:
+            self.pgconn.enter_pipeline_mode()
+            self.send_commit()
+            yield from depart(self.pgconn)
+            yield from self.hear_commit()
+        else:
+            self.committing = True
+            self._acknowledge((yield from self._exec_command(b"COMMIT")))
+
+    def _conclude(self, cursor: BaseCursor[Any, Any], query: Query) -> PQGen[None]:
+        """Run the last statement of the transaction, and commit: in one flight where that can be.
+
+        What was declared to be a read is committed by whoever knows where it was served.
+        """
+        statement = cursor._execute_gen(query.text, query.params, prepare=query.prepare)  # noqa: SLF001  psycopg's own way
+        if self.call is not None and self.call.read is not None:
+            yield from statement
+            return
+        yield from self._before_commit()
+        self.leaving = True
+        try:
+            yield from statement
+        except psycopg.Error:
+            if not self.concluded:
+                raise
+            # What the server was to forget afterwards it forgets with the connection.
+            self.pgconn.finish()
+        finally:
+            self.leaving = False
+        if not self.concluded:
+            yield from self._checked_commit()
+            self.concluded = True
+
+    def _before_commit(self) -> PQGen[None]:
         if self.outdated:
             yield from self._who()
         self.place.check_one_primary()
         self._warnings.clear()
         self.told_xid = self.position = None
-        self.committing = True
-        result: PGresult | None
-        if (self.statements.wrote or self.wants_position) and self._pipeline is None:
-            result = yield from self._commit_in_flight()
-        else:
-            result = yield from self._exec_command(b"COMMIT")
+
+    def _acknowledge(self, result: PGresult | None) -> None:
         if self._warnings:
             raise self._unknown(f"COMMIT came with a warning: {'; '.join(self._warnings)}")
         if result is not None and result.command_status != b"COMMIT":
@@ -243,18 +179,24 @@ class Truthful(Openable):
             token = Token(self.place.shard.id, self.system, timeline, position)
             self.call.receipt.committed(token)
 
-    def _commit_in_flight(self) -> PQGen[PGresult]:
+    def send_commit(self) -> None:
         """Send the question for the id, the COMMIT and the question for its position together."""
         pgconn = self.pgconn
-        pgconn.enter_pipeline_mode()
+        self.committing = True
         pgconn.send_query_params(_XID[self.place.shard.durability], None)
         pgconn.pipeline_sync()
         pgconn.send_query_params(b"COMMIT", None)
         if self.wants_position:
             pgconn.send_query_params(WRITTEN, None)
         pgconn.pipeline_sync()
-        yield from depart(pgconn)
-        # Each answer is taken as it comes: the COMMIT's may never do.
+
+    def hear_commit(self) -> PQGen[None]:
+        """Take in the answers of a COMMIT's flight as they come: the COMMIT's may never do.
+
+        :raises OutcomeUnknown: when a warning came with it
+        """
+        # What the statement before it warned of is not about the COMMIT.
+        self._warnings.clear()
         told = yield from self._next()
         self.told_xid = (told.get_value(0, 0) or b"").decode() or None
         yield from self._next()
@@ -266,8 +208,8 @@ class Truthful(Openable):
                 # Behind a pooler the timeline may have changed since this connection was made.
                 self.position = parse_lsn(at.decode()), int(timeline, 16)
         yield from self._next()
-        pgconn.exit_pipeline_mode()
-        return result
+        self.pgconn.exit_pipeline_mode()
+        self._acknowledge(result)
 
     def _next(self) -> PQGen[PGresult]:
         """Return the next result of the flight, a sync's among them."""

@@ -29,11 +29,14 @@ class Query:
         :class:`psycopg.sql.Identifier` only
     :param params: the parameters, or None
     :param prepare: None lets psycopg decide, False forbids a server-side prepared statement
+    :param last: nothing is asked after it, so its COMMIT may travel along; a call that is cut off
+        while it waits for the answer cannot tell whether it happened
     """
 
     text: str | Statement
     params: Params = None
     prepare: bool | None = None
+    last: bool = False
 
 
 #: Yields queries, is sent each result's rows, and returns the result of the whole.

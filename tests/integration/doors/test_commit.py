@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import closing
 from dataclasses import replace
 
 import psycopg
 import pytest
-from proxy import proxied
+from fix_commits import WAITING, forget_nobody, until_row
 from sqlalchemy import text
 
 from tenantry import (
@@ -26,68 +25,11 @@ from tenantry.errors import InvalidInput, ShardUnavailable
 from tenantry_schema.naming import OPERATOR
 
 AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, %s)"
-# A standby that does not exist: COMMIT waits until it is cancelled.
-NOBODY = "ALTER SYSTEM SET synchronous_standby_names = 'nobody'"
-WAITING = (
-    "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid <> pg_backend_pid()"
-)
 # Somebody asks what became of it, and waits for the answer.
 ASKING = (
     "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND usename = 'tenantry_app' "
     "AND query ~ 'ON CONFLICT DO NOTHING|pg_sleep'"
 )
-
-
-@pytest.fixture
-def hanging(laid_out, router, tenant):
-    """The tenant's primary, where every COMMIT waits for a standby that never comes."""
-    shard = router.map.shards[router.where(tenant=tenant).shard].name
-    server = next(it for it in laid_out.shards if it.name == shard).primary
-    with psycopg.connect(laid_out.superuser_conninfo(server), autocommit=True) as conn:
-        try:
-            conn.execute(NOBODY)
-            conn.execute("SELECT pg_reload_conf()")
-            until(conn, "SELECT 1 WHERE current_setting('synchronous_standby_names') = 'nobody'")
-            until_in_force(conn, laid_out.superuser_conninfo(server))
-            yield conn
-        finally:
-            forget_nobody(conn)
-
-
-def until_in_force(conn, conninfo):
-    """Commit until a COMMIT waits: the checkpointer tells the others of it, in its own time."""
-    for _ in range(600):
-        with closing(psycopg.connect(conninfo, autocommit=True)) as probe:
-            probe.pgconn.send_query(b"SELECT pg_logical_emit_message(true, 'probe', '')")
-            probe.pgconn.flush()
-            for _ in range(25):
-                waiting = conn.execute(WAITING).fetchone()
-                if waiting is not None:
-                    conn.execute("SELECT pg_terminate_backend(%s, 5000)", waiting)
-                    return
-                probe.pgconn.consume_input()
-                if not probe.pgconn.is_busy():
-                    break
-                conn.execute("SELECT pg_sleep(0.02)")
-    raise AssertionError("no COMMIT ever waits")
-
-
-def forget_nobody(conn):
-    """Let commits end without a standby again; who waits is released."""
-    conn.execute("ALTER SYSTEM RESET synchronous_standby_names")
-    conn.execute("SELECT pg_reload_conf()")
-    until(conn, "SELECT 1 WHERE current_setting('synchronous_standby_names') = ''")
-    until(conn, f"SELECT 1 WHERE NOT EXISTS ({WAITING})")
-
-
-def until(conn, query):
-    """Ask until there is a row; each question waits on the server, not here."""
-    for _ in range(600):
-        row = conn.execute(query).fetchone()
-        if row is not None:
-            return row[0]
-        conn.execute("SELECT pg_sleep(0.02)")
-    raise AssertionError(f"never true: {query}")
 
 
 def test_a_cancelled_synchronous_wait_is_no_acknowledgement(hanging, router, door, tenant):
@@ -104,7 +46,7 @@ def test_a_cancelled_synchronous_wait_is_no_acknowledgement(hanging, router, doo
 
     thread = threading.Thread(target=write)
     thread.start()
-    hanging.execute("SELECT pg_cancel_backend(%s)", (until(hanging, WAITING),))
+    hanging.execute("SELECT pg_cancel_backend(%s)", (until_row(hanging, WAITING),))
     thread.join()
     (error,) = errors
     assert "warning" in str(error)
@@ -131,24 +73,13 @@ def test_the_outcome_of_a_commit_that_is_still_waiting(hanging, router, door, te
     found = []
     asking = threading.Thread(target=lambda: found.append(door.outcome(unknown.value)))
     asking.start()
-    until(hanging, ASKING)
+    until_row(hanging, ASKING)
     assert not found
     forget_nobody(hanging)
     asking.join()
     assert found == [Outcome.COMMITTED]
     with router.connection(tenant=tenant) as conn:
         assert conn.execute("SELECT count(*) FROM agents").fetchone() == (1,)
-
-
-@pytest.fixture
-def through_a_network(laid_out, router, opened, tenant):
-    """A router of either colour that reaches the tenant's shard through a network, and that."""
-    shard = router.map.shards[router.where(tenant=tenant).shard]
-    server = next(it for it in laid_out.shards if it.name == shard.name).primary
-    with proxied(server.port) as network, opened(laid_out.catalog_conninfo()) as routed:
-        node = replace(shard.nodes[0], host="127.0.0.1", port=network.port)
-        routed.map.shards[shard.id] = replace(shard, nodes=(node,))
-        yield routed, network
 
 
 def count(router, tenant):
@@ -249,7 +180,7 @@ def test_a_commit_that_outlives_its_deadline_is_unknown(hanging, router, tenant,
                 text("INSERT INTO agents (tenant_id, id, name) VALUES (:t, :a, :n)"),
                 {"t": tenant, "a": mint_agent_id(tenant), "n": name},
             )
-    hanging.execute("SELECT pg_terminate_backend(%s)", (until(hanging, WAITING),))
+    hanging.execute("SELECT pg_terminate_backend(%s)", (until_row(hanging, WAITING),))
 
 
 WRITES_IN_A_SELECT = """
@@ -264,7 +195,7 @@ def test_the_id_of_a_transaction_that_wrote_inside_a_select_is_known(hanging, ro
         with router.connection(tenant=tenant, deadline=0.5) as conn:
             conn.execute(WRITES_IN_A_SELECT, (tenant, mint_agent_id(tenant)))
     assert unknown.value.xid.isdigit()
-    hanging.execute("SELECT pg_terminate_backend(%s)", (until(hanging, WAITING),))
+    hanging.execute("SELECT pg_terminate_backend(%s)", (until_row(hanging, WAITING),))
 
 
 @pytest.fixture
@@ -298,7 +229,7 @@ def test_no_transaction_weakens_what_was_declared(hanging, declare, tenant, case
             conn.execute(AGENT, (tenant, mint_agent_id(tenant), "a"))
     except OutcomeUnknown as error:
         told.append(error)
-        hanging.execute("SELECT pg_terminate_backend(%s)", (until(hanging, WAITING),))
+        hanging.execute("SELECT pg_terminate_backend(%s)", (until_row(hanging, WAITING),))
     assert bool(told) is waits
 
 
@@ -322,7 +253,7 @@ async def test_a_cancelled_task_does_not_cancel_its_commit(hanging, laid_out, te
 
         with pytest.raises(OutcomeUnknown):
             await asyncio.wait_for(write(), 0.5)
-    pid = until(hanging, WAITING)
+    pid = until_row(hanging, WAITING)
     hanging.execute("SELECT pg_terminate_backend(%s)", (pid,))
 
 

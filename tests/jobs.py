@@ -18,6 +18,6 @@ def job(number):
         tenant=TENANTS[number % 2], id=UUID(int=100 + number), fence=1, queue="q", kind="k",
         payload={}, priority=0, attempt=1, crashes=0, max_attempts=3, max_crashes=5,
         backoff_ms=1, backoff_most_ms=1, exhausted="failed", lease_until=NOW, deadline=None,
-        late=False, agent=None, actor=None, progress=None, owner="w",
+        late=False, agent=None, actor=None, progress=None, owner="w", needed=False,
     )  # fmt: skip
     return Job(claim, float("inf"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import psycopg
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from tenantry.work.flow import Flow
     from tenantry.work.options import WorkerOptions
+    from tenantry_schema.store.rows import Claim
 
 logger = logging.getLogger("tenantry")
 
@@ -149,23 +150,29 @@ class WorkerCore:
         # Few different numbers are prepared for: each is a statement of its own.
         most = 1 << most.bit_length() - 1
         began = time.monotonic()
-        taken: claims.Taken = yield Run(
-            turn.tenant,
-            claims.take(
-                turn.tenant,
-                self.options.name,
-                queue=turn.queue,
-                most=most,
-                lease=self.options.lease,
-            ),
-        )
-        if len(taken.claims) == most:
+        tenant, name = turn.tenant, self.options.name
+        asked: dict[str, Any] = {"queue": turn.queue, "most": most, "lease": self.options.lease}
+        taken: claims.Taken = yield Run(tenant, claims.take(tenant, name, **asked))
+        if taken.limited:
+            taken = yield Run(tenant, claims.take_within(tenant, name, **asked))
+        if len(taken.claims) + len(taken.spent) == most:
             self._offer([turn])
         until = began + self.options.lease
         jobs = [Job(claim, until, limited=taken.limited) for claim in taken.claims]
         with self._lock:
             self.held.update((job.claim.id, job) for job in jobs)
+        if taken.spent:
+            yield from self._give_up(tenant, taken.spent)
         return jobs
+
+    def _give_up(self, tenant: UUID, spent: list[Claim]) -> Flow[None]:
+        try:
+            yield Run(tenant, claims.give_up(spent))
+        except RouterClosed:
+            raise
+        except _TROUBLE as error:
+            # Their leases run out once more, and whoever claims them gives up on them.
+            logger.warning("%d tasks of tenant %s are not given up: %s", len(spent), tenant, error)
 
     def _take(self) -> Turn | None:
         with self._lock:

@@ -70,7 +70,11 @@ SELECT
     taken.attempt, taken.crashes, taken.max_attempts, taken.max_crashes,
     taken.backoff_ms, taken.backoff_most_ms, taken.exhausted,
     taken.lease_until, taken.deadline, coalesce(taken.late, false),
-    taken.agent_id, taken.actor_id, taken.progress, taken.owner
+    taken.agent_id, taken.actor_id, taken.progress, taken.owner,
+    EXISTS (
+        SELECT FROM task_edges AS edge
+        WHERE edge.tenant_id = %(tenant)s AND edge.needs_id = taken.id
+    )
 FROM bounds
 LEFT JOIN taken ON true
 ORDER BY taken.priority DESC, taken.run_after

@@ -20,10 +20,4 @@ noted AS (
     SELECT %(tenant)s, updated_at, id, step, fence, split_part(change, '>', 1), state, %(owner)s
     FROM ended
 )
-SELECT
-    ended.id,
-    EXISTS (
-        SELECT FROM task_edges AS edge
-        WHERE edge.tenant_id = %(tenant)s AND edge.needs_id = ended.id
-    )
-FROM ended
+SELECT id FROM ended

@@ -22,6 +22,10 @@ noted AS (
 SELECT
     id, fence, queue, kind, payload, priority, attempt, crashes, max_attempts, max_crashes,
     backoff_ms, backoff_most_ms, exhausted, lease_until, deadline, coalesce(late, false),
-    agent_id, actor_id, progress, owner
+    agent_id, actor_id, progress, owner,
+    EXISTS (
+        SELECT FROM task_edges AS edge
+        WHERE edge.tenant_id = %(tenant)s AND edge.needs_id = taken.id
+    )
 FROM taken
 ORDER BY priority DESC, run_after

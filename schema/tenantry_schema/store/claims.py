@@ -54,12 +54,14 @@ RETURNING id
 
 
 class Taken(NamedTuple):
-    """What a claim gave.
+    """What was taken.
 
+    :ivar spent: claims of what is given up on, for :func:`give_up`
     :ivar limited: whether a limit holds for the queue: places in it become free when tasks end
     """
 
     claims: list[Claim]
+    spent: list[Claim]
     limited: bool
 
 
@@ -81,13 +83,35 @@ def claim(
     :param lease: seconds, by the database's clock
     :raises StaleActor: when a newer incarnation of the actor was activated
     """
-    return partial(_claim, take(tenant, owner, queue=queue, most=most, lease=lease))
+    generation = owner.generation if isinstance(owner, Actor) else None
+    return partial(_claim, *_asked(tenant, owner, queue, most, lease), generation)
 
 
 def take(
-    tenant: UUID, owner: str | Actor, *, queue: str, most: int, lease: float | timedelta
+    tenant: UUID, owner: str, *, queue: str, most: int, lease: float | timedelta
 ) -> WorkFactory[Taken]:
-    """Claim as :func:`claim` does, and say whether there is a limit."""
+    """Claim by one statement, whose COMMIT travels along; nothing where there is a limit.
+
+    :raises OutcomeUnknown: when the answer does not come: what was taken is left to its lease
+    """
+    return partial(_take, *_asked(tenant, owner, queue, most, lease), last=True)
+
+
+def take_within(
+    tenant: UUID, owner: str, *, queue: str, most: int, lease: float | timedelta
+) -> WorkFactory[Taken]:
+    """Claim as many as the limits of a tenant allow."""
+    return partial(_take_within, *_asked(tenant, owner, queue, most, lease))
+
+
+def give_up(claims: Sequence[Claim]) -> WorkFactory[None]:
+    """End tasks whose leases ran out too often, or whose deadline passed."""
+    return partial(_give_up, claims)
+
+
+def _asked(
+    tenant: UUID, owner: str | Actor, queue: str, most: int, lease: float | timedelta
+) -> tuple[dict[str, Any], int]:
     most = checks.whole("most", most, least=1, most=LARGEST_BATCH)
     params: dict[str, Any] = {
         "tenant": checks.uuid("tenant", tenant),
@@ -97,9 +121,9 @@ def take(
     }
     if isinstance(owner, Actor):
         named = {"owner": owner.owner, "actor": owner.id}
-        return partial(_take, {**params, **named}, most, owner.generation)
+        return {**params, **named}, most
     name = checks.text("owner", owner, most=200)
-    return partial(_take, {**params, "owner": name, "actor": None}, most, None)
+    return {**params, "owner": name, "actor": None}, most
 
 
 def renew(claims: Sequence[Claim], *, lease: float | timedelta = 60.0) -> WorkFactory[set[UUID]]:
@@ -183,23 +207,22 @@ def lease_lost(claim: Claim) -> LeaseLost:
     )
 
 
-def _claim(taking: WorkFactory[Taken]) -> Work[list[Claim]]:
-    taken = yield from taking()
+def _claim(params: dict[str, Any], most: int, generation: int | None) -> Work[list[Claim]]:
+    if generation is not None:
+        yield from _check_incarnation(params, generation)
+    taken = yield from _take(params, most)
+    if taken.limited:
+        taken = yield from _take_within(params, most)
+    yield from _give_up(taken.spent)
     return taken.claims
 
 
-def _take(params: dict[str, Any], most: int, generation: int | None) -> Work[Taken]:
-    if generation is not None:
-        yield from _check_incarnation(params, generation)
-    rows = yield Query(_claim_text(most), params)
+def _take(params: dict[str, Any], most: int, *, last: bool = False) -> Work[Taken]:
+    rows = yield Query(_claim_text(most), params, last=last)
     limited: bool = rows[0][0]
-    if limited:
-        rows = yield from _claim_within_bounds(params, most)
-    claims = [Claim.from_row(params["tenant"], row[1:]) for row in rows if row[1] is not None]
-    given_up = [it for it in claims if it.late or it.crashes > it.max_crashes]
-    for it in given_up:
-        yield from _give_up(it)
-    return Taken([it for it in claims if it not in given_up] if given_up else claims, limited)
+    found = [Claim.from_row(params["tenant"], row[1:]) for row in rows if row[1] is not None]
+    spent = [it for it in found if it.late or it.crashes > it.max_crashes]
+    return Taken([it for it in found if it not in spent] if spent else found, spent, limited)
 
 
 def _check_incarnation(params: dict[str, Any], generation: int) -> Work[None]:
@@ -215,7 +238,7 @@ def _claim_text(most: int) -> str:
     return load("claim_tasks").replace("{most}", str(most))
 
 
-def _claim_within_bounds(params: dict[str, Any], most: int) -> Work[list[Any]]:
+def _take_within(params: dict[str, Any], most: int) -> Work[Taken]:
     """Claim under the limits' locks: whoever else claims waits, and then counts these claims."""
     bounds = yield Query(_BOUNDS, params)
     rows = yield Query(_RUNNING, params)
@@ -223,17 +246,18 @@ def _claim_within_bounds(params: dict[str, Any], most: int) -> Work[list[Any]]:
     room = [bound - (in_all if queue == "*" else in_queue) for queue, bound in bounds]
     most = min([most, *room])
     if most < 1:
-        return []
-    found = yield Query(_claim_text(most), {**params, "locked": True})
-    return found
+        return Taken([], [], limited=True)
+    taken = yield from _take({**params, "locked": True}, most)
+    return taken._replace(limited=True)
 
 
-def _give_up(claim: Claim) -> Work[None]:
-    if claim.late:
-        yield end(claim, "failed", f"the deadline {claim.deadline} passed before it was done")
-        return
-    leases = f"{claim.crashes} leases ran out: its worker died or hung each time"
-    yield end(claim, claim.exhausted, leases)
+def _give_up(claims: Sequence[Claim]) -> Work[None]:
+    for it in claims:
+        if it.late:
+            yield end(it, "failed", f"the deadline {it.deadline} passed before it was done")
+        else:
+            leases = f"{it.crashes} leases ran out: its worker died or hung each time"
+            yield end(it, it.exhausted, leases)
 
 
 def _renew(claims: Sequence[Claim], params: dict[str, Any]) -> Work[set[UUID]]:

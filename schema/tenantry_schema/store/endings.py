@@ -94,15 +94,16 @@ def finish_all(finishes: Sequence[Finish], *, own: int = 0) -> WorkFactory[set[U
 
     :param own: as of :func:`finish_many`
     """
-    return _joined(finishes, load("finish_tasks"), own)
+    return _joined(finishes, load("finish_tasks"), own, last=False)
 
 
 def finish_free(finishes: Sequence[Finish]) -> WorkFactory[set[UUID]]:
     """Join finishes, and wait for nobody who holds one of the rows; give the ids of those left.
 
-    They may be lost, or not free at the moment: their own :func:`finish` tells.
+    They may be lost, or not free at the moment: their own :func:`finish` tells. The COMMIT travels
+    along.
     """
-    return _joined(finishes, _free_text(), 0)
+    return _joined(finishes, _free_text(), 0, last=True)
 
 
 def exchange(
@@ -159,7 +160,9 @@ def _free_text() -> str:
     return load("finish_tasks").replace(_ALL, _THE_FREE).replace("WITH ended AS", _FREE)
 
 
-def _joined(finishes: Sequence[Finish], text: str, own: int) -> WorkFactory[set[UUID]]:
+def _joined(
+    finishes: Sequence[Finish], text: str, own: int, *, last: bool
+) -> WorkFactory[set[UUID]]:
     ordered = sorted(finishes, key=lambda it: by_age(it.claim))
     claims = [it.claim for it in ordered]
     params = {
@@ -168,15 +171,18 @@ def _joined(finishes: Sequence[Finish], text: str, own: int) -> WorkFactory[set[
         "own": own,
         "channel": TASK_CHANNEL,
     }
-    return partial(_finish, claims, text, params)
+    return partial(_finish, claims, text, params, last=last)
 
 
-def _finish(claims: Sequence[Claim], text: str, params: dict[str, Any]) -> Work[set[UUID]]:
-    rows = yield Query(text, params)
-    needed = [task for task, is_needed in rows if is_needed]
+def _finish(
+    claims: Sequence[Claim], text: str, params: dict[str, Any], *, last: bool
+) -> Work[set[UUID]]:
+    # A graph's edges are stored with its tasks, so that no edge can have come since the claim.
+    needed = {it.id for it in claims if it.needed}
+    rows = yield Query(text, params, last=last and not needed)
+    met = [task for (task,) in rows if task in needed]
     if needed:
-        # A graph's edges are stored with its tasks, so that no edge can have come since.
-        yield Query(load("meet_needs"), {**params, "ids": needed})
+        yield Query(load("meet_needs"), {**params, "ids": met}, last=last)
     return lost(claims, rows)
 
 

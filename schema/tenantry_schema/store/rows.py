@@ -60,6 +60,7 @@ class Claim:
     :ivar fence: the fencing number: whoever claims the task next gets a higher one
     :ivar lease_until: by the database's clock; renew well before
     :ivar late: whether the deadline had passed when the claim was made
+    :ivar needed: whether other tasks may need it
     """
 
     tenant: UUID
@@ -83,6 +84,7 @@ class Claim:
     actor: UUID | None
     progress: Any
     owner: str
+    needed: bool
 
     @classmethod
     def from_row(cls, tenant: UUID, row: Row) -> Self:
@@ -98,6 +100,7 @@ class Claim:
             lease_until=datetime.fromisoformat(task["lease_until"]),
             deadline=None if deadline is None else datetime.fromisoformat(deadline),
             late=False,
+            needed=True,
             agent=_uuid(task["agent_id"]),
             actor=_uuid(task["actor_id"]),
             id=UUID(task["id"]),

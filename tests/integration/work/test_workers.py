@@ -25,6 +25,10 @@ from tenantry import (
     tasks,
 )
 
+EXPIRE = (
+    "UPDATE tasks SET lease_until = clock_timestamp() - interval '1 ms' "
+    "WHERE tenant_id = %s AND id = %s"
+)
 LOCK = "SELECT FROM tasks WHERE tenant_id = %s AND id = %s FOR UPDATE"
 
 
@@ -161,6 +165,19 @@ def test_what_is_being_finished_makes_room(router, tenant):
             assert ran.wait(30)
             assert state(router, tenant, first) == "running"
         until(lambda: state(router, tenant, first) == state(router, tenant, second) == "done")
+
+
+def test_a_worker_gives_up_on_what_ends_its_workers(router, tenant):
+    """It does not run it once more."""
+    task = tasks.NewTask("k", retry=tasks.Retry(crashes=0))
+    submit(router, tenant, task)
+    assert router.run(tasks.claim(tenant, "dead"), tenant=tenant)
+    with router.connection(tenant=tenant) as conn:
+        conn.execute(EXPIRE, (tenant, task.id))
+    ran = []
+    with working(router, {"k": ran.append}, tenants=[tenant]):
+        until(lambda: state(router, tenant, task) == "failed")
+    assert not ran
 
 
 def test_stopping_lets_running_tasks_end_and_gives_back_the_rest(router, tenant):

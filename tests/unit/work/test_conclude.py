@@ -44,7 +44,7 @@ class Store:
         changed = [it for it in ids if it not in self.lost]
         self.flights.append((step.tenant, changed))
         try:
-            work.send([(it, False) for it in changed])
+            work.send([(it,) for it in changed])
         except StopIteration as stop:
             return stop.value
         raise AssertionError("one statement was expected")

@@ -99,6 +99,7 @@ async def test_the_async_door_says_the_same(away):
             await router.scatter(ONE)
 
 
+@pytest.mark.slow
 def test_commands_do_not_pass_over_it(away, tenantry):
     """The doctor names it; what goes to all shards is refused; the others' tenants are served."""
     fleet, error, _ = away

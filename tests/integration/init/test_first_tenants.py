@@ -91,6 +91,7 @@ def test_pages_of_tenants(ready):
     assert seen == names
 
 
+@pytest.mark.slow
 def test_tables_of_a_service_get_no_row_of_ours(blank, service):
     """A table ``tenants`` that wants more is left to the service; the directory has the tenant."""
     initialise(blank.plan(2, models=f"{service}:strict"))
@@ -102,6 +103,7 @@ def test_tables_of_a_service_get_no_row_of_ours(blank, service):
     assert (made["tenant"], in_bucket(blank.catalog, made)) == ("-12", [])
 
 
+@pytest.mark.slow
 def test_a_service_without_a_table_of_tenants(blank, service):
     """Text keys, and only the catalog knows the tenant."""
     initialise(blank.plan(2, models=f"{service}:without"))

@@ -195,6 +195,7 @@ def documented_query(folder):
     return UUID(tenant), local
 
 
+@pytest.mark.slow
 def test_a_short_lead_is_an_alert(four):
     """Although nothing failed: what cannot be made is not ahead."""
     grid = weekly(1).grid

@@ -2,38 +2,24 @@
 
 ``python -m tenantry_loadtest.bench.distant_read``
 
-Plain and routed reads go through the same forwarders, a process for each server, which keep what
-they are sent for a while before they pass it on.
+Plain and routed reads go through the same forwarders.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import socket
-import threading
-import time
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 
 from tenantry import Router
+from tenantry_loadtest.bench.distance import elsewhere
 from tenantry_loadtest.bench.paired import Way, compare
 from tenantry_loadtest.bench.printing import print_table
 from tenantry_loadtest.bench.routed_read import plain_way, routed_way
-from tenantry_loadtest.bench.stage import Stage, stage
+from tenantry_loadtest.bench.stage import stage
 from tenantry_loadtest.bench.stale_read import LENIENT
-from tenantry_schema.naming import CATALOG_DATABASE
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from multiprocessing.connection import Connection
-
-_SIZE = 65536
-_MOVE = "UPDATE tenantry.nodes SET host = '127.0.0.1', port = %s WHERE name = %s"
 
 
 def measure(*, delay: float, threads: int, rounds: int, calls: int) -> list[dict[str, Any]]:
@@ -43,7 +29,7 @@ def measure(*, delay: float, threads: int, rounds: int, calls: int) -> list[dict
     """
     # More than are needed, so that no thread waits for a connection.
     pool_size = 2 * threads
-    with stage(buckets=16, replicas=1) as on, _elsewhere(on, delay) as ports:
+    with stage(buckets=16, replicas=1) as on, elsewhere(on, delay) as ports:
         catalog = on.fleet.catalog_conninfo()
         found: list[dict[str, Any]] = []
         with Router(catalog, pool_size=pool_size, prepared_max=4000) as router:
@@ -70,51 +56,6 @@ def _trip_way(pool: ConnectionPool[Any]) -> Way:
             conn.set_autocommit(False)
 
     return Way("one round trip", once)
-
-
-@contextmanager
-def _elsewhere(on: Stage, delay: float) -> Iterator[list[int]]:
-    """Put the shard's servers behind forwarders; give the ports, the primary's first."""
-    spawning = multiprocessing.get_context("spawn")
-    running, ports = [], []
-    try:
-        for server in on.fleet.shards[0].servers:
-            here, there = spawning.Pipe()
-            process = spawning.Process(
-                target=forward, args=(server.port, delay, there), daemon=True
-            )
-            process.start()
-            running.append(process)
-            ports.append(here.recv())
-        superuser = on.fleet.superuser_conninfo(on.fleet.shards[0].primary, CATALOG_DATABASE)
-        with psycopg.connect(superuser) as conn:
-            for server, port in zip(on.fleet.shards[0].servers, ports, strict=True):
-                conn.execute(_MOVE, (port, server.name))
-        yield ports
-    finally:
-        for process in running:
-            process.terminate()
-            process.join()
-
-
-def forward(port: int, delay: float, told: Connection) -> None:
-    """Forward connections to a port of this machine, from a new one that is told."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        told.send(listener.getsockname()[1])
-        while True:
-            client, _ = listener.accept()
-            server = socket.create_connection(("127.0.0.1", port))
-            for source, sink in ((client, server), (server, client)):
-                source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                threading.Thread(target=_pass, args=(source, sink, delay), daemon=True).start()
-
-
-def _pass(source: socket.socket, sink: socket.socket, delay: float) -> None:
-    with suppress(OSError):  # either side may be gone, which ends the other
-        while data := source.recv(_SIZE):
-            time.sleep(delay)
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
 
 
 def main() -> None:

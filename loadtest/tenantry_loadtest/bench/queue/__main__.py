@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
+from tenantry import Router
+from tenantry_loadtest.bench.distance import elsewhere
 from tenantry_loadtest.bench.printing import print_table
 from tenantry_loadtest.bench.queue.clients import PgQueuer, ProcrastinateClient
 from tenantry_loadtest.bench.queue.fairness import fairness
@@ -33,7 +37,7 @@ if TYPE_CHECKING:
     from tenantry_ops.fleet import Fleet
 
 _MOST_WORKERS = 32
-_TABLES = ("throughput", "workers", "latency", "fairness", "graph")
+_TABLES = ("throughput", "workers", "distant", "latency", "fairness", "graph")
 _PEERS: dict[str, tuple[Callable[[str], Contestant], ...]] = {
     "procrastinate": (Procrastinate, ProcrastinateClient),
     "pgmq": (Pgmq,),
@@ -79,6 +83,18 @@ def throughput(on: Stage, names: list[str], *, rounds: int, jobs: int) -> list[d
     return rows
 
 
+def distant(on: Stage, *, delay: float, jobs: int, rounds: int) -> list[dict[str, Any]]:
+    """Let whole workers drain a queue on a server that is elsewhere.
+
+    :param delay: seconds of each message on its way, in either direction
+    """
+    theirs, catalog = _database(on, "procrastinate_afar"), on.fleet.catalog_conninfo()
+    with elsewhere(on, delay) as (port,), Router(catalog, pool_size=_MOST_WORKERS) as router:
+        conninfo = make_conninfo(theirs, host="127.0.0.1", port=port)
+        afar = replace(on, router=router)
+        return whole(afar, tenant_of(on.fleet), conninfo, jobs=jobs, rounds=rounds)
+
+
 def main() -> None:
     """Print the tables, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -88,6 +104,7 @@ def main() -> None:
     parser.add_argument("--peers", default=",".join(installed), help="names, with commas")
     parser.add_argument("--finished", type=int, default=1_000_000)
     parser.add_argument("--ready", type=int, default=100_000)
+    parser.add_argument("--delay-ms", type=float, default=0.2, help="of a message, each way")
     parser.add_argument("--only", choices=_TABLES)
     parser.add_argument("--backlog", type=int, default=1_000_000)
     parser.add_argument("--json", action="store_true")
@@ -105,6 +122,9 @@ def main() -> None:
                 jobs=given.jobs // 4,
                 rounds=given.rounds,
             )
+        if given.only in (None, "distant") and "procrastinate" in names:
+            laps = {"jobs": given.jobs // 4, "rounds": given.rounds}
+            found["workers at a distance"] = distant(on, delay=given.delay_ms / 1000, **laps)
         if given.only in (None, "latency"):
             sizes = {"finished": given.finished, "ready": given.ready}
             found["latency"] = latencies(on, tenant_of(on.fleet), **sizes)

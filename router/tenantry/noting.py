@@ -84,15 +84,15 @@ class NotingCursor(psycopg._cursor_base.BaseCursor[Any, Any]):  # noqa: SLF001  
         for result in landed[:before]:
             if result.status == ExecStatus.FATAL_ERROR:
                 conn.statements.clear()
-                conn.committing = False
+                conn.note_refusal()
                 raise refusal(self._pgconn, result)
         if conn.call is not None:
             conn.call.unheard = False
         results = landed[before:]
         if key is not None:
             conn.statements.validate(key, found, name, results)
-        # COMMIT does nothing after a statement that failed.
-        conn.committing = conn.committing and results[0].status != ExecStatus.FATAL_ERROR
+        if results[0].status == ExecStatus.FATAL_ERROR:
+            conn.note_refusal()
         self._check_results(results)
         self._set_results(results)
 

@@ -211,6 +211,16 @@ class Truthful(Identified):
         self.pgconn.exit_pipeline_mode()
         self._acknowledge(result)
 
+    def note_refusal(self) -> None:
+        """Note that a statement was refused: a COMMIT behind it has done nothing.
+
+        :raises psycopg.OperationalError: when a pooler says so for a server that went away: it need
+            not have heard all that the server answered
+        """
+        if self.committing and self.pooled and self.pgconn.pipeline_status:
+            raise psycopg.OperationalError("the pooler ended the connection within a flight")
+        self.committing = False
+
     def _next(self) -> PQGen[PGresult]:
         """Return the next result of the flight, a sync's among them."""
         result = yield from arrive(self.pgconn)

@@ -33,13 +33,16 @@ SELECT system_identifier, pg_postmaster_start_time(),
     pg_size_bytes(current_setting('wal_segment_size'))
 FROM pg_control_system()
 """
+# In one text: every column more is described in every answer.
 _SAMPLE = b"""
-SELECT pg_is_in_recovery(), current_setting('transaction_read_only'),
+SELECT concat(
+    pg_is_in_recovery(), ' ', current_setting('transaction_read_only'), ' ',
     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
-         ELSE pg_current_wal_insert_lsn() END,
+         ELSE pg_current_wal_insert_lsn() END, ' ',
     CASE WHEN NOT pg_is_in_recovery()
-         THEN substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
+         THEN substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END, ' ',
     (SELECT timeline FROM tenantry.lineage ORDER BY id DESC LIMIT 1)
+)
 """
 _LINEAGE = b"SELECT " + LINES
 _CERTIFY = sql.SQL("SELECT tenantry.certify_lineage({})")
@@ -183,9 +186,9 @@ class Link:
         if result is None or result.status != ExecStatus.TUPLES_OK:
             told = b"no answer" if result is None else result.error_message
             raise LinkBroken((told.decode(errors="replace").splitlines() or ["no reason"])[0])
-        row = [_text(result.get_value(0, column)) for column in range(result.nfields)]
         if self._question is _SAMPLE:
-            return self._sample(*row)
+            return self._sample(*_text(result.get_value(0, 0)).split(" "))
+        row = [_text(result.get_value(0, column)) for column in range(result.nfields)]
         if self._question is _WHO:
             system, started, home, segment = row
             self._segment, self._pause = int(segment), _FIRST_PAUSE_S

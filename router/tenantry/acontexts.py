@@ -33,10 +33,10 @@ class AsyncRoutedConnectionContext:
     async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is None:
             try:
-                if self._call.replica is None:
-                    await self._lease.conn.commit()
-                else:
+                if self._call.replica is not None:
                     await self._lease.conn.part()
+                elif not self._call.committed:
+                    await self._lease.conn.commit()
             except BaseException as failure:
                 await self._router.give_up(self._lease, self._call)
                 explained = await self._router.explained(self._call, failure)

@@ -63,6 +63,7 @@ class Call:
     :ivar line: the timeline on which the primary must be to answer for the token, None without one
     :ivar without: replicas that failed the call before
     :ivar unheard: whether the replica has not answered anything of the call yet
+    :ivar committed: whether its COMMIT was acknowledged along with its last statement
     """
 
     __slots__ = (
@@ -70,6 +71,7 @@ class Call:
         "_fired",
         "_watchdog",
         "awaited",
+        "committed",
         "deadline",
         "line",
         "of",
@@ -99,7 +101,7 @@ class Call:
         self.awaited: Awaited | None = None
         self.line: int | None = None
         self.without: frozenset[str] = frozenset()
-        self.unheard = False
+        self.unheard = self.committed = False
         self.tenant_text = route.tenant_text
         self.receipt = Receipt(map_version=of.version)
         self._watchdog = watchdog
@@ -157,11 +159,12 @@ class Call:
 
     def suspects_fence(self, error: BaseException) -> bool:
         """Say whether the map must be reloaded before the error can be explained."""
-        return not self._fired and is_fence(error)
+        return not self._fired and not self.committed and is_fence(error)
 
     def explain(self, error: BaseException) -> Exception | None:
         """Return the error that the caller should get instead, or None to keep the original."""
-        if isinstance(error, OutcomeUnknown):
+        if self.committed or isinstance(error, OutcomeUnknown):
+            # What a work raises after its COMMIT is its own.
             return None
         if self._fired:
             return DeadlineExceeded(

@@ -162,8 +162,7 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
 
         :raises OutcomeUnknown: when COMMIT was sent and no clean acknowledgement came back
         """
-        if not self.concluded:
-            self._await_commit(self._checked_commit())
+        self._await_commit(self._checked_commit())
 
     def conclude(self, query: Query) -> list[Row]:
         """Run the last statement of the transaction, and commit; give its rows.
@@ -172,7 +171,10 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
         """
         cursor = self.cursor()
         self._await_commit(self._conclude(cursor, query))
-        return cursor.fetchall() if has_rows(cursor) else []
+        try:
+            return cursor.fetchall() if has_rows(cursor) else []
+        except Exception as error:
+            raise self.unread(error) from error
 
     def _await_commit(self, steps: PQGen[None]) -> None:
         with self.lock:
@@ -282,8 +284,7 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
 
         :raises OutcomeUnknown: when COMMIT was sent and no clean acknowledgement came back
         """
-        if not self.concluded:
-            await self._await_commit(self._checked_commit())
+        await self._await_commit(self._checked_commit())
 
     async def conclude(self, query: Query) -> list[Row]:
         """Run the last statement of the transaction, and commit; give its rows.
@@ -292,7 +293,10 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
         """
         cursor = self.cursor()
         await self._await_commit(self._conclude(cursor, query))
-        return await cursor.fetchall() if has_rows(cursor) else []
+        try:
+            return await cursor.fetchall() if has_rows(cursor) else []
+        except Exception as error:
+            raise self.unread(error) from error
 
     async def _await_commit(self, steps: PQGen[None]) -> None:
         async with self.lock:

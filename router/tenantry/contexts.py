@@ -33,10 +33,10 @@ class RoutedConnectionContext:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is None:
             try:
-                if self._call.replica is None:
-                    self._lease.conn.commit()
-                else:
+                if self._call.replica is not None:
                     self._lease.conn.part()
+                elif not self._call.committed:
+                    self._lease.conn.commit()
             except BaseException as failure:
                 self._router.give_up(self._lease, self._call)
                 explained = self._router.explained(self._call, failure)

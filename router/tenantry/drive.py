@@ -1,7 +1,8 @@
 """Drive a :data:`~tenantry_schema.query.Work` over a connection, in either colour.
 
 An error of the database is thrown into the generator, so that a work may answer it (and so that its
-``finally`` blocks run); a work that does not catch it lets it through unchanged.
+``finally`` blocks run); a work that does not catch it lets it through unchanged. An error of a last
+query, whose COMMIT travelled along, is nobody's to answer.
 """
 
 from __future__ import annotations
@@ -36,18 +37,21 @@ def drive(
     try:
         query = next(work)
         while True:
-            try:
-                if query.last and conclude is not None:
-                    rows = conclude(query)
-                else:
-                    rows = _execute(conn, query)
-            except Exception as error:
-                query = _after(query, work.throw(error))
+            if query.last and conclude is not None:
+                # Its error is the call's: nothing is left that a work could answer it with.
+                rows = conclude(query)
             else:
-                query = _after(query, work.send(rows))
+                try:
+                    rows = _execute(conn, query)
+                except Exception as error:
+                    query = _after(query, work.throw(error))
+                    continue
+            query = _after(query, work.send(rows))
     except StopIteration as stop:
         result: T = stop.value
         return result
+    finally:
+        work.close()
 
 
 async def adrive(
@@ -59,25 +63,28 @@ async def adrive(
     try:
         query = next(work)
         while True:
-            try:
-                if query.last and conclude is not None:
-                    rows = await conclude(query)
-                else:
-                    rows = await _aexecute(conn, query)
-            except Exception as error:
-                query = _after(query, work.throw(error))
+            if query.last and conclude is not None:
+                # Its error is the call's: nothing is left that a work could answer it with.
+                rows = await conclude(query)
             else:
-                query = _after(query, work.send(rows))
+                try:
+                    rows = await _aexecute(conn, query)
+                except Exception as error:
+                    query = _after(query, work.throw(error))
+                    continue
+            query = _after(query, work.send(rows))
     except StopIteration as stop:
         result: T = stop.value
         return result
+    finally:
+        work.close()
 
 
 def _after(former: Query, query: Query) -> Query:
     if former.last:
         raise InvalidInput(
-            f"a work goes on after a query that it called its last, with {query.text!r:.80}: its "
-            "transaction has ended; leave out last=True"
+            f"a work goes on after a query that it called its last, with {query.text!r:.80}: what "
+            "came before may be committed; leave out last=True"
         )
     return query
 

@@ -75,7 +75,7 @@ class NotingCursor(psycopg._cursor_base.BaseCursor[Any, Any]):  # noqa: SLF001  
         self._take_in(landed, before, key, found, name)
         if commits:
             yield from conn.hear_commit()
-            conn.concluded = True
+            conn.leaving = False
 
     def _take_in(
         self, landed: list[PGresult], before: int, key: Key | None, found: Prepare, name: bytes
@@ -84,7 +84,7 @@ class NotingCursor(psycopg._cursor_base.BaseCursor[Any, Any]):  # noqa: SLF001  
         for result in landed[:before]:
             if result.status == ExecStatus.FATAL_ERROR:
                 conn.statements.clear()
-                conn.note_refusal()
+                conn.note_refusal(result)
                 raise refusal(self._pgconn, result)
         if conn.call is not None:
             conn.call.unheard = False
@@ -92,7 +92,7 @@ class NotingCursor(psycopg._cursor_base.BaseCursor[Any, Any]):  # noqa: SLF001  
         if key is not None:
             conn.statements.validate(key, found, name, results)
         if results[0].status == ExecStatus.FATAL_ERROR:
-            conn.note_refusal()
+            conn.note_refusal(results[0])
         self._check_results(results)
         self._set_results(results)
 

@@ -37,8 +37,6 @@ class Openable(Partable):
     opening: Prelude | None = None
     #: Whether a statement is on its way that the opening may travel with.
     accompanied: bool = False
-    #: Whether the transaction was committed with its last statement: the connection may be gone.
-    concluded: bool = False
     #: Whether something may have been left in the session for whoever has the connection next.
     lasting: bool = False
     #: The call that is being served.
@@ -52,7 +50,7 @@ class Openable(Partable):
         """
         self._check_connection_ok()
         self.statements.schema = prelude.schema.encode()
-        self.statements.wrote = self.concluded = False
+        self.statements.wrote = False
         if self.lasting:
             self.lasting = False
             prelude = Prelude(_CLEAN + prelude.statements, prelude.schema)

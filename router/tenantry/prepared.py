@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 from psycopg._preparing import PrepareManager
 
 if TYPE_CHECKING:
+    from psycopg import BaseConnection
     from psycopg._preparing import Key
     from psycopg._queries import PostgresQuery
+    from psycopg.abc import PQGen
 
 
 # A text without values may be several statements, or a COPY, which no flight can carry.
@@ -40,6 +42,8 @@ class BucketStatements(PrepareManager):
         self.schema = b""
         #: Whether a statement of the open transaction may have written.
         self.wrote = False
+        #: Whether a COMMIT is on its way, after which nobody waits for what is to be forgotten.
+        self.leaving = False
         #: What opens transactions, by its text: the names under which the server knows it.
         self.openers: dict[bytes, bytes] = {}
         self._named = count()
@@ -58,6 +62,11 @@ class BucketStatements(PrepareManager):
         if named and not forgot:
             self._to_flush.append(None)
         return named or forgot
+
+    def maintain_gen(self, conn: BaseConnection[Any]) -> PQGen[None]:
+        """Let the server forget what was replaced; not behind a COMMIT, but with the next one."""
+        if not self.leaving:
+            yield from super().maintain_gen(conn)
 
     def get(self, query: PostgresQuery, prepare: bool | None = None) -> Any:  # noqa: FBT001  theirs
         """Say how a statement is to be sent."""

@@ -31,6 +31,8 @@ class Attempts:
 
         A bucket on its way to a new home is waited for until the deadline: that wait costs no try.
         """
+        if call.committed:
+            return None
         if isinstance(error, BucketMoved):
             return self._pause(call)
         if is_fence(error) and not self._doubted:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 from psycopg import errors as pg
-from psycopg.pq import ExecStatus
+from psycopg.pq import DiagnosticField, ExecStatus
 
 from tenantry.errors import OutcomeUnknown
 from tenantry.flight import arrive, depart, drain, refusal
@@ -139,26 +139,33 @@ class Truthful(Identified):
         What was declared to be a read is committed by whoever knows where it was served.
         """
         statement = cursor._execute_gen(query.text, query.params, prepare=query.prepare)  # noqa: SLF001  psycopg's own way
-        if self.call is not None and self.call.read is not None:
+        if self._declared:
             yield from statement
             return
         yield from self._before_commit()
-        self.leaving = True
+        self.leaving = self.statements.leaving = True
         try:
             yield from statement
-        except psycopg.Error:
-            if not self.concluded:
-                raise
-            # What the server was to forget afterwards it forgets with the connection.
-            self.pgconn.finish()
+            if self.leaving:
+                self.leaving = False
+                yield from self._checked_commit()
         finally:
-            self.leaving = False
-        if not self.concluded:
-            yield from self._checked_commit()
-            self.concluded = True
+            self.leaving = self.statements.leaving = False
+        if self.call is not None:
+            self.call.committed = True
+
+    @property
+    def _declared(self) -> bool:
+        return self.call is not None and self.call.read is not None
+
+    def unread(self, error: Exception) -> Exception:
+        """Return the error of a last statement whose rows cannot be read."""
+        return error if self._declared else self._unknown(f"its rows cannot be read: {error}")
 
     def _before_commit(self) -> PQGen[None]:
         if self.outdated:
+            # Within the transaction a pooler asks the server that will commit.
+            yield from self.open_now()
             yield from self._who()
         self.place.check_one_primary()
         self._warnings.clear()
@@ -202,7 +209,8 @@ class Truthful(Identified):
         yield from self._next()
         result = yield from self._next()
         if self.wants_position:
-            position = yield from self._next()
+            # What fails after the COMMIT does not undo it.
+            position = yield from self._next(may_fail=True)
             if position.status == ExecStatus.TUPLES_OK:
                 at, timeline = (position.get_value(0, it) or b"" for it in range(2))
                 # Behind a pooler the timeline may have changed since this connection was made.
@@ -211,17 +219,21 @@ class Truthful(Identified):
         self.pgconn.exit_pipeline_mode()
         self._acknowledge(result)
 
-    def note_refusal(self) -> None:
-        """Note that a statement was refused: a COMMIT behind it has done nothing.
+    def note_refusal(self, result: PGresult) -> None:
+        """Note that a server refused a statement: a COMMIT behind it has done nothing.
 
-        :raises psycopg.OperationalError: when a pooler says so for a server that went away: it need
-            not have heard all that the server answered
+        :raises psycopg.OperationalError: when that need not be so: libpq itself, which has no
+            SQLSTATE, may fail to keep a result, and a pooler speaks for a server that went away
+            without having heard all that it answered
         """
-        if self.committing and self.pooled and self.pgconn.pipeline_status:
-            raise psycopg.OperationalError("the pooler ended the connection within a flight")
+        certain = result.error_field(DiagnosticField.SQLSTATE) and not (
+            self.pooled and self.pgconn.pipeline_status
+        )
+        if self.committing and not certain:
+            raise psycopg.OperationalError("a flight with a COMMIT ended within its statement")
         self.committing = False
 
-    def _next(self) -> PQGen[PGresult]:
+    def _next(self, *, may_fail: bool = False) -> PQGen[PGresult]:
         """Return the next result of the flight, a sync's among them."""
         result = yield from arrive(self.pgconn)
         if result is None:
@@ -231,7 +243,7 @@ class Truthful(Identified):
         ended = yield from arrive(self.pgconn)
         if ended is not None:
             raise psycopg.InternalError("one statement of a COMMIT's flight was answered twice")
-        if result.status == ExecStatus.FATAL_ERROR:
+        if result.status == ExecStatus.FATAL_ERROR and not may_fail:
             yield from drain(self.pgconn)
             raise refusal(self.pgconn, result)
         return result
@@ -263,7 +275,7 @@ class Truthful(Identified):
             self.committing = False
             return None
         self.pgconn.finish()
-        if self.call is not None and self.call.read is not None:
+        if self._declared:
             # Postgres let it write nothing, so there is nothing whose outcome could be doubted.
             self.committing = False
             lost = psycopg.OperationalError(f"{self.node_label} ended the connection")

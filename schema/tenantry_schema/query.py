@@ -30,7 +30,8 @@ class Query:
     :param params: the parameters, or None
     :param prepare: None lets psycopg decide, False forbids a server-side prepared statement
     :param last: nothing is asked after it, so its COMMIT may travel along; a call that is cut off
-        while it waits for the answer cannot tell whether it happened
+        while it waits for the answer cannot tell whether it happened, and what the work raises
+        after it takes nothing back
     """
 
     text: str | Statement

@@ -168,8 +168,6 @@ class WorkerCore:
     def _give_up(self, tenant: UUID, spent: list[Claim]) -> Flow[None]:
         try:
             yield Run(tenant, claims.give_up(spent))
-        except RouterClosed:
-            raise
         except _TROUBLE as error:
             # Their leases run out once more, and whoever claims them gives up on them.
             logger.warning("%d tasks of tenant %s are not given up: %s", len(spent), tenant, error)

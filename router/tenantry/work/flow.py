@@ -66,6 +66,9 @@ def perform(router: Router, flow: Flow[T]) -> T:
             try:
                 result = _do(router, step)
             except Exception as error:
+                if isinstance(error.__cause__, KeyboardInterrupt):
+                    # Whoever interrupts a COMMIT is told that; no flow goes on from it.
+                    raise error.__cause__ from error
                 step = flow.throw(error)
             else:
                 step = flow.send(result)
@@ -85,6 +88,10 @@ async def aperform(router: AsyncRouter, flow: Flow[T]) -> T:
             try:
                 result = await _ado(router, step)
             except Exception as error:
+                current = asyncio.current_task()
+                if current is not None and current.cancelling():
+                    # Whoever is cancelled within a COMMIT is told that; no flow goes on from it.
+                    raise asyncio.CancelledError from error
                 step = flow.throw(error)
             else:
                 step = flow.send(result)

@@ -30,7 +30,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Worker:
     """Claim tasks, run them in threads, and say how they ended.
 
-    :param router: an open router; its pool should have a connection for each task at once
+    :param router: an open router; its pool should have a connection for each task at once, and a
+        few more for claims and finishes
     :param handlers: a callable for each kind of task; it is called with a
         :class:`~tenantry.work.job.Job`, its result is the task's, and what it raises fails the
         attempt

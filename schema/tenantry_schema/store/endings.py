@@ -163,6 +163,7 @@ def _free_text() -> str:
 def _joined(
     finishes: Sequence[Finish], text: str, own: int, *, last: bool
 ) -> WorkFactory[set[UUID]]:
+    # The order that held() makes, so that results stay with their tasks.
     ordered = sorted(finishes, key=lambda it: by_age(it.claim))
     claims = [it.claim for it in ordered]
     params = {

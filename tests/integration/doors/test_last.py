@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 
 import psycopg
 import pytest
@@ -160,17 +160,48 @@ def test_a_declared_read_ends_as_it_always_does(door, tenant, seconds):
         door.run(work, tenant=tenant, read=Stale(seconds=seconds))
 
 
-def test_what_fails_after_the_commit_does_not_undo_it(router, tenant, monkeypatch):
-    """The driver lets the server forget a statement, and the connection is lost then."""
+def test_a_work_cannot_answer_its_last_query(door, router, tenant):
+    """The transaction is over: nothing that came before is there, whatever the work would say."""
+    agent = mint_agent_id(tenant)
 
-    def fail(_self, _conn):
-        yield from ()
-        raise psycopg.OperationalError("lost")
+    def work():
+        yield Query(AGENT, (tenant, agent, "first"))
+        with suppress(psycopg.errors.UniqueViolation):
+            yield Query(AGENT, (tenant, agent, "again"), last=True)
+        return "done"
 
-    with router.connection(tenant=tenant) as conn:
-        monkeypatch.setattr(conn.statements, "maintain_gen", fail.__get__(conn.statements))
-        assert conn.conclude(Query("SELECT name FROM agents WHERE name = %s", ("a",))) == []
-        assert conn.closed
+    for _ in range(8):
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            door.run(work, tenant=tenant)
+    assert count(router, tenant) == 0
+
+
+@pytest.mark.parametrize("error", [LookupError("mine"), psycopg.errors.SerializationFailure()])
+def test_what_a_work_raises_after_its_commit_is_its_own(door, router, tenant, error):
+    """It is neither tried again nor explained as something that committed nothing."""
+
+    def work():
+        yield Query(AGENT, (tenant, mint_agent_id(tenant), "a"), last=True)
+        raise error
+
+    with pytest.raises(type(error)):
+        door.run(work, tenant=tenant)
+    assert count(router, tenant) == 1
+
+
+def test_rows_that_cannot_be_read_were_committed(door, router, tenant):
+    """The driver has no value for them, which nobody knew before the COMMIT."""
+    made = (
+        "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, 'a') RETURNING 'infinity'::date"
+    )
+
+    def work():
+        yield Query(made, (tenant, mint_agent_id(tenant)), last=True)
+
+    with pytest.raises(OutcomeUnknown, match="its rows cannot be read") as unknown:
+        door.run(work, tenant=tenant)
+    assert count(router, tenant) == 1
+    assert door.outcome(unknown.value) is Outcome.COMMITTED
 
 
 @pytest.mark.direct

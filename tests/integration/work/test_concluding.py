@@ -14,7 +14,7 @@ from fix_router import until
 from psycopg import sql
 from reading import shard_of
 
-from tenantry import AsyncRouter, Effects, Query, tasks
+from tenantry import AsyncRouter, AsyncWorker, Effects, Query, tasks
 from tenantry.work import conclude
 from tenantry_schema.naming import SHARD_DATABASE
 
@@ -247,3 +247,16 @@ def test_effects_that_raise_fail_the_attempt(router, tenant):
     with router.connection(tenant=tenant) as conn:
         name = conn.execute("SELECT name FROM tenants WHERE tenant_id = %s", (tenant,)).fetchone()
     assert name != ("renamed",)
+
+
+async def test_a_worker_that_is_cancelled_within_a_claim_stops(laid_out, router, tenant):
+    """Although nobody can tell then whether the claim was made."""
+    await asyncio.to_thread(submit, router, tenant, tasks.NewTask("k"))
+    async with AsyncRouter(laid_out.catalog_conninfo()) as arouter:
+        worker = AsyncWorker(arouter, {}, tenants=[tenant], listen=False)
+        with held_up(laid_out, router, tenant):
+            running = asyncio.create_task(worker.run(signals=False))
+            await asyncio.to_thread(until, lambda: waits(router, tenant))
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running

@@ -41,7 +41,7 @@ def test_an_error_says_whether_the_call_may_be_made_again():
 
 def test_what_run_repeats_is_what_the_page_says():
     """Asked of what decides it, about each error."""
-    call = SimpleNamespace(remaining=60.0)
+    call = SimpleNamespace(remaining=60.0, committed=False)
     repeated = {
         name for name, it in ALL.items() if Attempts(5).pause_after(it("x"), call) is not None
     }

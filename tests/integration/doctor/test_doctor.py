@@ -160,6 +160,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("case", BROKEN, ids=lambda case: case[-1])
+@pytest.mark.slow
 def test_what_is_broken_is_found(laid_out, case):
     """Each is named, with what to do next, and is gone once it was mended."""
     shard, dbname, break_it, mend_it, found = case

@@ -157,6 +157,7 @@ async def test_rows_of_two_tenants_async(adoor, kept):
     await check(adoor, kept)
 
 
+@pytest.mark.slow
 async def test_an_operation_is_done_once(door, kept):
     """In every form of the sync door."""
     await check_operation(door, kept)

@@ -78,6 +78,7 @@ def test_autogenerate_sees_parents_only(service, revision):
     assert "op.drop_bucketed_column('notes', 'colour')" in down
 
 
+@pytest.mark.slow
 def test_the_change_reaches_every_bucket(service, revision):
     """The structure is what the models would make; until then the fleet is not healthy."""
     before = {it.problem for it in examine(gather_facts(service.catalog))}
@@ -147,6 +148,7 @@ def test_two_at_once_are_refused(service):
             migrate(service.catalog)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_told_by_name(service, revision):
     """A revision that fails names the database and the reason, and leaves the former revision."""
     text = revision.read_text().replace("length(body) < 100", "length(nobody) < 100")

@@ -119,6 +119,7 @@ MISPLACED = {
 
 
 @pytest.mark.parametrize("change", MISPLACED)
+@pytest.mark.slow
 def test_a_bucket_that_is_not_where_the_catalog_places_it(ready, tenantry, change):
     """Each is one difference, however many tables it has, and the command exits with 1."""
     with psycopg.connect(ready.conninfos[1]) as conn:
@@ -179,6 +180,7 @@ def test_reference_tables_are_compared_with_the_models(ready):
     assert len(differing) == 2 * len(REFERENCES)
 
 
+@pytest.mark.slow
 def test_a_time_partition_that_lost_its_index(laid_out):
     """Time partitions may be as many as they are; each must be made like the others."""
     conninfo = laid_out.superuser_conninfo(laid_out.shards[1].primary, SHARD_DATABASE)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import closing
 from dataclasses import replace
 
 import psycopg
 import pytest
 from proxy import proxied
+
+from tenantry import OutcomeUnknown
 
 # A standby that does not exist: COMMIT waits until it is cancelled.
 NOBODY = "ALTER SYSTEM SET synchronous_standby_names = 'nobody'"
@@ -67,6 +70,24 @@ def until_row(conn, query):
             return row[0]
         conn.execute("SELECT pg_sleep(0.02)")
     raise AssertionError(f"never true: {query}")
+
+
+def unknown_when_cancelled(hanging, write):
+    """Cancel what waits for its COMMIT on the server; return the one error that it ends with."""
+    errors = []
+
+    def tell():
+        try:
+            write()
+        except OutcomeUnknown as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=tell)
+    thread.start()
+    hanging.execute("SELECT pg_cancel_backend(%s)", (until_row(hanging, WAITING),))
+    thread.join()
+    (error,) = errors
+    return error
 
 
 @pytest.fixture

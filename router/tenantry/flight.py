@@ -37,7 +37,7 @@ def arrive(pgconn: PGconn) -> PQGen[PGresult | None]:
 
 
 def land(
-    pgconn: PGconn, statements: int, *, following: bool = False, commits: bool = False
+    pgconn: PGconn, statements: int, *, following: bool, commits: bool
 ) -> PQGen[list[PGresult]]:
     """Let a flight go; return the result of each of its statements, and leave pipeline mode.
 
@@ -56,11 +56,13 @@ def land(
         for _ in range(statements):
             while (result := (yield from arrive(pgconn))) is not None:
                 landed.append(result)
-        if commits:
-            if not _failed(landed):
-                return landed
+        if not commits:
+            yield from arrive(pgconn)
+        elif _failed(landed):
             yield from _until_sync(pgconn)
-        yield from _until_sync(pgconn)
+            yield from _until_sync(pgconn)
+        else:
+            return landed
         pgconn.exit_pipeline_mode()
     except psycopg.OperationalError:
         if not _failed(landed):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
-from fix_commits import WAITING, forget_nobody, until_row
+from fix_commits import WAITING, forget_nobody, unknown_when_cancelled, until_row
 from sqlalchemy import text
 
 from tenantry import (
@@ -35,20 +35,12 @@ ASKING = (
 def test_a_cancelled_synchronous_wait_is_no_acknowledgement(hanging, router, door, tenant):
     """Postgres returns from COMMIT with a warning: the caller gets an error."""
     agent = mint_agent_id(tenant)
-    errors = []
 
     def write():
-        try:
-            with router.connection(tenant=tenant) as conn:
-                conn.execute(AGENT, (tenant, agent, "a"))
-        except OutcomeUnknown as error:
-            errors.append(error)
+        with router.connection(tenant=tenant) as conn:
+            conn.execute(AGENT, (tenant, agent, "a"))
 
-    thread = threading.Thread(target=write)
-    thread.start()
-    hanging.execute("SELECT pg_cancel_backend(%s)", (until_row(hanging, WAITING),))
-    thread.join()
-    (error,) = errors
+    error = unknown_when_cancelled(hanging, write)
     assert "warning" in str(error)
     assert error.node is not None
     assert error.xid.isdigit()

@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 
 import psycopg
 import pytest
-from fix_commits import WAITING, until_row
+from fix_commits import WAITING, unknown_when_cancelled, until_row
 from reading import shard_of
 
 from tenantry import (
@@ -238,20 +238,12 @@ def test_a_flight_whose_answer_was_lost(through_a_network, router, tenant):
 
 def test_a_cancelled_wait_for_a_standby_is_no_acknowledgement(hanging, laid_out, opened, tenant):
     """Postgres returns from COMMIT with a warning; the id was told before."""
-    errors = []
 
     def write():
         with opened(laid_out.catalog_conninfo()) as routed:
-            try:
-                routed.run(inserts(tenant), tenant=tenant)
-            except OutcomeUnknown as error:
-                errors.append(error)
+            routed.run(inserts(tenant), tenant=tenant)
 
-    thread = threading.Thread(target=write)
-    thread.start()
-    hanging.execute("SELECT pg_cancel_backend(%s)", (until_row(hanging, WAITING),))
-    thread.join()
-    (error,) = errors
+    error = unknown_when_cancelled(hanging, write)
     assert "warning" in str(error)
     assert error.xid.isdigit()
 

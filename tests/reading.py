@@ -47,8 +47,8 @@ def on_replica(fleet, shard, receipt):
     return receipt.role == "replica" and known
 
 
-def count(tenant):
-    rows = yield Query(COUNT, (tenant,))
+def count(tenant, *, last=False):
+    rows = yield Query(COUNT, (tenant,), last=last)
     return rows[0][0]
 
 

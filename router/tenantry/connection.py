@@ -120,8 +120,9 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
 
     def part(self) -> None:
         """End a transaction that only read; nobody waits for the answer to its COMMIT."""
-        with self.lock:
-            self.wait(self._part())
+        if not self.nothing_to_commit():
+            with self.lock:
+                self.wait(self.send_parting())
 
     def abandon(self) -> None:
         """Roll back whatever is open; close what cannot be rolled back."""
@@ -240,8 +241,9 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
 
     async def part(self) -> None:
         """End a transaction that only read; nobody waits for the answer to its COMMIT."""
-        async with self.lock:
-            await self.wait(self._part())
+        if not self.nothing_to_commit():
+            async with self.lock:
+                await self.wait(self.send_parting())
 
     async def abandon(self) -> None:
         """Roll back whatever is open; close what cannot be rolled back."""

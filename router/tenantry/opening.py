@@ -6,6 +6,7 @@ first statement waits for that statement, and both travel together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from psycopg import generators
@@ -14,7 +15,7 @@ from psycopg.pq import ExecStatus, TransactionStatus
 
 from tenantry.flight import refusal
 from tenantry.parting import Partable
-from tenantry.prelude import SETTINGS, Prelude
+from tenantry.prelude import READING, SETTINGS, Prelude
 
 if TYPE_CHECKING:
     from psycopg.abc import PQGen
@@ -28,6 +29,8 @@ _CLEAN = (b"BEGIN", b"CLOSE ALL", b"UNLISTEN *", b"RESET ALL", b"COMMIT")
 
 #: The rows of one prelude's results, as text.
 Answers = list[tuple[str, ...]]
+#: Statements and their values.
+Parts = tuple[tuple[bytes, Sequence[bytes] | None], ...]
 
 
 class Openable(Partable):
@@ -37,6 +40,8 @@ class Openable(Partable):
     opening: Prelude | None = None
     #: Whether a statement is on its way that the opening may travel with.
     accompanied: bool = False
+    #: Whether the transaction only reads, and is over with the statement that opens it.
+    brief: bool = False
     #: Whether something may have been left in the session for whoever has the connection next.
     lasting: bool = False
     #: The call that is being served.
@@ -66,17 +71,20 @@ class Openable(Partable):
         return (yield from self._answers())
 
     def send_opening(self) -> int:
-        """Send what opens the transaction as a part of a flight; return how many answers it has."""
+        """Send what opens the transaction as a part of a flight; return how many answers it has.
+
+        Without BEGIN what travels up to a sync is one transaction, which the sync ends (Postgres
+        docs, 54.2.4, "Pipelining").
+        """
         assert self.opening is not None
-        pgconn, named, opening = self.pgconn, self.statements.openers, self.opening
+        pgconn, named = self.pgconn, self.statements.openers
+        parts = self._parts(self.opening)
         self.opening = None
-        if self.statements.prepare_threshold is None:
-            for text in opening.statements:
-                pgconn.send_query_params(text, None)
-            return len(opening.statements)
-        parts = (opening.statements[0], None), (SETTINGS, opening.settings)
         answers = len(parts)
         for text, values in parts:
+            if self.statements.prepare_threshold is None:
+                pgconn.send_query_params(text, values)
+                continue
             name = named.get(text)
             if name is None:
                 name = self.statements.name_opener(text)
@@ -84,6 +92,13 @@ class Openable(Partable):
                 answers += 1
             pgconn.send_query_prepared(name, values)
         return answers
+
+    def _parts(self, opening: Prelude) -> Parts:
+        if self.brief:
+            return ((READING, opening.settings),)
+        if self.statements.prepare_threshold is None:
+            return tuple([(text, None) for text in opening.statements])
+        return ((opening.statements[0], None), (SETTINGS, opening.settings))
 
     def nothing_to_commit(self) -> bool:
         """Say whether no transaction is open; one that was put off is forgotten.
@@ -102,10 +117,6 @@ class Openable(Partable):
                 "again, or wrap the statement that may fail in a savepoint"
             )
         return status == TransactionStatus.IDLE
-
-    def _part(self) -> PQGen[None]:
-        if not self.nothing_to_commit():
-            yield from self.send_parting()
 
     def open_now(self) -> PQGen[None]:
         """Open the transaction by a message of its own, if it was put off."""

@@ -26,6 +26,8 @@ SETTINGS = (
     "SELECT pg_catalog.set_config('search_path', $1, true), "
     f"pg_catalog.set_config('{TENANT_SETTING}', $2, true)"
 ).encode()
+#: The same for a transaction that only reads and ends with the flight that it opened with.
+READING = b"SELECT pg_catalog.set_config('transaction_read_only', 'on', true), " + SETTINGS[7:]
 # While no tenant is named the agent's own row is visible by its id (policy on `agents`), and tells
 # the tenant that all other policies ask for. No row leaves the setting empty: no rows at all.
 _FIND_TENANT = sql.SQL(

@@ -70,6 +70,8 @@ class Truthful(Identified):
     leaving: bool = False
     #: True from the moment COMMIT was handed to the socket until it was acknowledged.
     committing: bool = False
+    #: Whether the flight of the COMMIT asks for the transaction's id.
+    _asked_xid: bool = False
     #: Counts the calls that the connection served, so that a late alarm finds the wrong number.
     lease: int = 0
     #: The pool that SQLAlchemy has borrowed the connection from, which it gives back by closing it.
@@ -136,11 +138,16 @@ class Truthful(Identified):
     def _conclude(self, cursor: BaseCursor[Any, Any], query: Query) -> PQGen[None]:
         """Run the last statement of the transaction, and commit: in one flight where that can be.
 
-        What was declared to be a read is committed by whoever knows where it was served.
+        What was declared to be a read has nothing to acknowledge, and is over with its flight, or,
+        where that cannot be, is ended by whoever knows where it was served.
         """
         statement = cursor._execute_gen(query.text, query.params, prepare=query.prepare)  # noqa: SLF001  psycopg's own way
         if self._declared:
-            yield from statement
+            self.brief = True
+            try:
+                yield from statement
+            finally:
+                self.brief = False
             return
         yield from self._before_commit()
         self.leaving = self.statements.leaving = True
@@ -187,10 +194,12 @@ class Truthful(Identified):
             self.call.receipt.committed(token)
 
     def send_commit(self) -> None:
-        """Send the question for the id, the COMMIT and the question for its position together."""
+        """Send together the question for the id of what wrote, the COMMIT, and for its position."""
         pgconn = self.pgconn
         self.committing = True
-        pgconn.send_query_params(_XID[self.place.shard.durability], None)
+        self._asked_xid = self.statements.wrote or self.wants_position
+        if self._asked_xid:
+            pgconn.send_query_params(_XID[self.place.shard.durability], None)
         pgconn.pipeline_sync()
         pgconn.send_query_params(b"COMMIT", None)
         if self.wants_position:
@@ -204,8 +213,9 @@ class Truthful(Identified):
         """
         # What the statement before it warned of is not about the COMMIT.
         self._warnings.clear()
-        told = yield from self._next()
-        self.told_xid = (told.get_value(0, 0) or b"").decode() or None
+        if self._asked_xid:
+            told = yield from self._next()
+            self.told_xid = (told.get_value(0, 0) or b"").decode() or None
         yield from self._next()
         result = yield from self._next()
         if self.wants_position:

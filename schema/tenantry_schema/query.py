@@ -31,7 +31,7 @@ class Query:
     :param prepare: None lets psycopg decide, False forbids a server-side prepared statement
     :param last: nothing is asked after it, so its COMMIT may travel along; a call that is cut off
         while it waits for the answer cannot tell whether it happened, and what the work raises
-        after it takes nothing back
+        after it takes nothing back. What was declared to be a read has no COMMIT then
     """
 
     text: str | Statement

@@ -17,7 +17,7 @@ from tenantry import Router
 from tenantry_loadtest.bench.distance import elsewhere
 from tenantry_loadtest.bench.paired import Way, compare
 from tenantry_loadtest.bench.printing import print_table
-from tenantry_loadtest.bench.routed_read import plain_way, routed_way
+from tenantry_loadtest.bench.routed_read import last_way, plain_way, routed_way
 from tenantry_loadtest.bench.stage import stage
 from tenantry_loadtest.bench.stale_read import LENIENT
 
@@ -40,6 +40,7 @@ def measure(*, delay: float, threads: int, rounds: int, calls: int) -> list[dict
                     ways = [
                         plain_way(pool, on.rows, f"plain psycopg_pool on the {name}"),
                         routed_way(router, on.rows, f"routed, {name}", read),
+                        last_way(router, on.rows, f"routed, {name}, run with last=True", read),
                         _trip_way(pool),
                     ]
                     found += compare(ways, threads=threads, rounds=rounds, calls=calls)

@@ -14,7 +14,7 @@ from psycopg_pool import ConnectionPool
 from tenantry import Router
 from tenantry_loadtest.bench.paired import compare
 from tenantry_loadtest.bench.printing import print_table
-from tenantry_loadtest.bench.routed_read import plain_way, routed_way
+from tenantry_loadtest.bench.routed_read import last_way, plain_way, routed_way
 from tenantry_loadtest.bench.stage import Stage, stage
 from tenantry_ops.bouncer.embedded import Embedded
 
@@ -51,7 +51,7 @@ def _measure(
             on.fleet.catalog_conninfo(), pool_size=threads, pooler=f"host={host} port={port}"
         ) as router,
     ):
-        ways = [plain_way(pool, on.rows), routed_way(router, on.rows)]
+        ways = [plain_way(pool, on.rows), routed_way(router, on.rows), last_way(router, on.rows)]
         found = compare(ways, threads=threads, rounds=rounds, calls=calls)
     return [{"through": version, **row} for row in found]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -16,11 +17,12 @@ from sqlalchemy.ext.horizontal_shard import ShardedSession
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
-from tenantry import AsyncRouter
+from tenantry import AsyncRouter, Query
 from tenantry_loadtest.bench.paired import Way, compare
 from tenantry_loadtest.bench.printing import print_table
 from tenantry_loadtest.bench.stage import Stage, stage
 from tenantry_schema.models import Agent
+from tenantry_schema.query import one
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -63,6 +65,21 @@ def routed_way(
     return Way(name, once)
 
 
+def last_way(
+    router: Router,
+    rows: list[tuple[UUID, UUID]],
+    name: str = "routed, run with last=True",
+    read: ReadPolicy | None = None,
+) -> Way:
+    """Return the same read as a work that says that nothing comes after it."""
+
+    def once(number: int) -> None:
+        row = rows[number % len(rows)]
+        router.run(partial(one, Query(ROUTED, row, last=True)), tenant=row[0], read=read)
+
+    return Way(name, once)
+
+
 def psycopg_ways(on: Stage, pool: ConnectionPool[Any]) -> list[Way]:
     """Return the plain read, the routed one, and the plain one that sends what routing sends."""
     rows = on.rows
@@ -80,7 +97,12 @@ def psycopg_ways(on: Stage, pool: ConnectionPool[Any]) -> list[Way]:
             conn.execute("COMMIT", prepare=False)
             conn.set_autocommit(False)
 
-    return [plain_way(pool, rows), routed_way(on.router, rows), Way("by hand", by_hand)]
+    return [
+        plain_way(pool, rows),
+        routed_way(on.router, rows),
+        last_way(on.router, rows),
+        Way("by hand", by_hand),
+    ]
 
 
 def orm_ways(on: Stage, pool_size: int) -> list[Way]:

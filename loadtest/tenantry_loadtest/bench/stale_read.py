@@ -17,7 +17,7 @@ from psycopg_pool import ConnectionPool
 from tenantry import Stale
 from tenantry_loadtest.bench.paired import Way, compare
 from tenantry_loadtest.bench.printing import print_table
-from tenantry_loadtest.bench.routed_read import plain_way, routed_way
+from tenantry_loadtest.bench.routed_read import last_way, plain_way, routed_way
 from tenantry_loadtest.bench.stage import Stage, stage
 from tenantry_schema.naming import APP
 
@@ -36,6 +36,7 @@ def ways(on: Stage, pool: ConnectionPool[Any]) -> list[Way]:
     return [
         plain_way(pool, on.rows, "plain psycopg_pool on the replica"),
         routed_way(on.router, on.rows, "routed, Stale", LENIENT),
+        last_way(on.router, on.rows, "routed, Stale, run with last=True", LENIENT),
     ]
 
 

@@ -26,6 +26,13 @@ from tenantry.errors import InvalidInput, ShardUnavailable
 from tenantry_schema.naming import OPERATOR
 
 AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, %s)"
+NAMES = "SELECT name, current_setting('transaction_read_only') FROM agents WHERE tenant_id = %s"
+SETTINGS = (
+    "SELECT current_setting('search_path'), current_setting('tenantry.tenant'), "
+    "current_setting('transaction_read_only')"
+)
+#: Younger than any replica can show, so that the primary answers.
+NEWEST = Stale(seconds=1e-6)
 LOCK = "SELECT name FROM agents WHERE tenant_id = %s AND id = %s FOR UPDATE"
 BLOCKED = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
@@ -142,7 +149,7 @@ def test_the_token_comes_along(door, tenant):
 
 
 @pytest.mark.parametrize("seconds", [60, 1e-6])
-def test_a_declared_read_ends_as_it_always_does(door, tenant, seconds):
+def test_a_declared_read_has_its_rows_or_its_error(door, tenant, seconds):
     """On a replica, and on the primary; nothing is written."""
 
     def work():
@@ -158,6 +165,37 @@ def test_a_declared_read_ends_as_it_always_does(door, tenant, seconds):
     by = 0
     with pytest.raises(psycopg.errors.DivisionByZero):
         door.run(work, tenant=tenant, read=Stale(seconds=seconds))
+
+
+@pytest.mark.direct
+def test_a_declared_read_is_over_with_its_last_statement(through_a_network, router, tenant):
+    """Neither BEGIN nor COMMIT is sent, as the tags of their answers would tell."""
+    routed, network = through_a_network
+    routed.run(inserts(tenant), tenant=tenant)
+    for last in (True, False):
+
+        def work(last=last):
+            return (yield Query(NAMES, (tenant,), last=last))
+
+        network.passed.clear()
+        assert routed.run(work, tenant=tenant, read=Stale(seconds=60)) == [("a", "on")]
+        tags = {it for it in (b"BEGIN", b"SELECT 1", b"COMMIT") if it in b"".join(network.passed)}
+        assert tags == ({b"SELECT 1"} if last else {b"BEGIN", b"SELECT 1", b"COMMIT"})
+
+
+def test_a_read_that_is_over_leaves_no_setting(narrow, router, tenant):
+    """Each is set for its transaction only, which had no BEGIN."""
+
+    def work():
+        return (yield Query(NAMES, (tenant,), last=True))
+
+    router.run(inserts(tenant), tenant=tenant)
+    for _ in range(8):
+        assert narrow.run(work, tenant=tenant, read=NEWEST) == [("a", "on")]
+    with narrow.connection(tenant=tenant, read=NEWEST) as conn:
+        conn.commit()
+        left = conn.execute(SETTINGS).fetchone()
+    assert left == ('""', "", "off")
 
 
 def test_a_work_cannot_answer_its_last_query(door, router, tenant):

@@ -150,6 +150,19 @@ def test_the_next_call_may_follow_before_a_commit_is_answered(narrow, tenant, fr
         assert backend_of(conn) == pid
 
 
+def test_a_last_read_may_follow_before_a_commit_is_answered(narrow, tenant):
+    """It takes in that answer, and leaves none to take in itself."""
+    until_replayed(narrow, tenant, add_agent(narrow, tenant))
+    with narrow.connection(tenant=tenant, read=LENIENT) as conn:
+        until_asked(narrow, tenant, conn)
+    for _ in range(8):
+        with narrow.connection(tenant=tenant, read=LENIENT) as conn:
+            conn.execute(COUNT, (tenant,))
+        assert conn.parting
+        assert narrow.run(lambda: count(tenant, last=True), tenant=tenant, read=LENIENT) == 1
+        assert not conn.parting
+
+
 @pytest.mark.direct
 @pytest.mark.parametrize("seen", [True, False])
 def test_a_session_that_ended_after_its_commit_costs_the_next_call_a_try(

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from reading import add_agent
 
-from tenantry import AtLeast, Stale
+from tenantry import AtLeast, Query, Receipt, Stale
 from tenantry_schema.naming import SHARD_DATABASE
 
 WRITES = [
@@ -50,16 +50,31 @@ def writing_functions(laid_out):
             conn.execute("DROP SEQUENCE shared.counts")
 
 
+def in_a_block(router, tenant, statement, read, receipt):
+    with router.connection(tenant=tenant, read=read) as conn:
+        receipt.role = conn.receipt.role
+        conn.execute(statement)
+
+
+def as_the_last(router, tenant, statement, read, receipt):
+    def work():
+        yield Query(statement, last=True)
+
+    router.run(work, tenant=tenant, read=read, receipt=receipt)
+
+
 @pytest.mark.parametrize("statement", WRITES)
 @pytest.mark.parametrize("where", ["replica", "primary"])
+@pytest.mark.parametrize("execute", [in_a_block, as_the_last])
 @pytest.mark.usefixtures("writing_functions")
-def test_a_declared_read_cannot_write(router, tenant, statement, where):
+def test_a_declared_read_cannot_write(router, tenant, statement, where, execute):
     """Postgres itself refuses, on the primary that answers instead as well."""
     wait = AtLeast(add_agent(router, tenant), otherwise="wait", wait=timedelta(seconds=20))
     read = wait if where == "replica" else Stale(seconds=1e-6)
-    with pytest.raises(psycopg.Error) as refused, router.connection(tenant=tenant, read=read) as it:
-        assert it.receipt.role == where
-        it.execute(statement)
+    receipt = Receipt()
+    with pytest.raises(psycopg.Error) as refused:
+        execute(router, tenant, statement, read, receipt)
+    assert receipt.role == where
     # A statement of COPY … FROM is refused under row-level security before it may write.
     expected = {"25006", "0A000"} if statement.startswith("COPY") else {"25006"}
     assert refused.value.sqlstate in expected

@@ -63,6 +63,11 @@ contains a password.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
 
 class TenantryError(Exception):
     """The root: catch this to catch everything that tenantry raises."""
@@ -215,9 +220,16 @@ class StaleActor(Conflict):
 
 
 class LeaseLost(Conflict):
-    """The claim is gone: somebody else owns the task, it has ended, or it was cancelled."""
+    """The claim is gone: somebody else owns the task, it has ended, or it was cancelled.
+
+    :ivar task: the id of the task
+    """
 
     __module__ = "tenantry"
+
+    def __init__(self, message: str, *, task: UUID | None = None) -> None:
+        super().__init__(message)
+        self.task = task
 
 
 class KeysConflict(Conflict):

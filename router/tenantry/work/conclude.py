@@ -132,6 +132,9 @@ class Concluder:
             try:
                 yield Run(job.claim.tenant, ending)
             except LeaseLost as error:
+                if error.task != job.claim.id:
+                    # What its effects are about is theirs.
+                    raise
                 logger.warning("%s", error)
             except Exception as error:
                 # A service's own work may name what is not there; a finish names what was.

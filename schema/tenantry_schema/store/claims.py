@@ -203,7 +203,8 @@ def lease_lost(claim: Claim) -> LeaseLost:
     return LeaseLost(
         f"task {claim.id} ({claim.kind}) of tenant {claim.tenant} is no longer held by "
         f"{claim.owner!r} with fence {claim.fence}: its lease ran out and somebody else claimed "
-        "it, or it was cancelled; stop, and roll back what belongs to it"
+        "it, or it was cancelled; stop, and roll back what belongs to it",
+        task=claim.id,
     )
 
 

@@ -249,6 +249,20 @@ def test_effects_that_raise_fail_the_attempt(router, tenant):
     assert name != ("renamed",)
 
 
+def test_another_claim_that_its_effects_lost_fails_the_attempt(router, tenant):
+    """It is not the job's own, which is not left to its lease."""
+    other = tasks.NewTask("other", queue="others")
+    submit(router, tenant, other)
+    (ended,) = router.run(tasks.claim(tenant, "me", queue="others"), tenant=tenant)
+    router.run(tasks.finish(ended), tenant=tenant)
+    task = tasks.NewTask("k", retry=tasks.Retry(attempts=1))
+    submit(router, tenant, task)
+    with working(router, {"k": lambda _: Effects(tasks.finish(ended))}, tenants=[tenant]):
+        until(lambda: state(router, tenant, task) == "failed")
+    error = router.run(tasks.get(tenant, task.id), tenant=tenant).error
+    assert error.startswith(f"LeaseLost: task {other.id}")
+
+
 async def test_a_worker_that_is_cancelled_within_a_claim_stops(laid_out, router, tenant):
     """Although nobody can tell then whether the claim was made."""
     await asyncio.to_thread(submit, router, tenant, tasks.NewTask("k"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import waiting
 
-from tenantry.drive import has_rows
+from tenantry.drive import arows_of, rows_of
 from tenantry.errors import Unavailable
 from tenantry.noting import NotingCursor
 from tenantry.place import RETRY_S
@@ -173,7 +173,7 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
         cursor = self.cursor()
         self._await_commit(self._conclude(cursor, query))
         try:
-            return cursor.fetchall() if has_rows(cursor) else []
+            return rows_of(cursor)
         except Exception as error:
             raise self.unread(error) from error
 
@@ -296,7 +296,7 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
         cursor = self.cursor()
         await self._await_commit(self._conclude(cursor, query))
         try:
-            return await cursor.fetchall() if has_rows(cursor) else []
+            return await arows_of(cursor)
         except Exception as error:
             raise self.unread(error) from error
 

@@ -14,7 +14,7 @@ from tenantry_schema.errors import InvalidInput
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from psycopg import AsyncConnection, Connection
+    from psycopg import AsyncConnection, AsyncCursor, Connection, Cursor
     from psycopg._cursor_base import BaseCursor
 
     from tenantry_schema.query import Query, Row, Work
@@ -90,15 +90,23 @@ def _after(former: Query, query: Query) -> Query:
 
 
 def _execute(conn: Connection[Any], query: Query) -> list[Row]:
-    cursor = conn.execute(query.text, query.params, prepare=query.prepare)
-    return cursor.fetchall() if has_rows(cursor) else []
+    return rows_of(conn.execute(query.text, query.params, prepare=query.prepare))
 
 
 async def _aexecute(conn: AsyncConnection[Any], query: Query) -> list[Row]:
-    cursor = await conn.execute(query.text, query.params, prepare=query.prepare)
-    return await cursor.fetchall() if has_rows(cursor) else []
+    return await arows_of(await conn.execute(query.text, query.params, prepare=query.prepare))
 
 
-def has_rows(cursor: BaseCursor[Any, Any]) -> bool:
-    """Say whether a statement has a result set: a description is made anew whenever it is asked."""
+def rows_of(cursor: Cursor[Any]) -> list[Row]:
+    """Return the rows of a statement, none where it has no result set."""
+    return cursor.fetchall() if _has_rows(cursor) else []
+
+
+async def arows_of(cursor: AsyncCursor[Any]) -> list[Row]:
+    """Return the rows of a statement of an async connection, as :func:`rows_of` does."""
+    return await cursor.fetchall() if _has_rows(cursor) else []
+
+
+def _has_rows(cursor: BaseCursor[Any, Any]) -> bool:
+    # A description would be made anew each time it is asked for.
     return cursor.pgresult is not None and cursor.pgresult.nfields > 0

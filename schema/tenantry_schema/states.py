@@ -15,7 +15,10 @@ or by another way, is refused. Pure: the check's text and the statements' tests 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 State = Literal["waiting", "ready", "running", "done", "failed", "skipped", "cancelled", "dead"]
 #: What an edge does when the task that it needs does not end as ``done``.
@@ -49,10 +52,17 @@ TRANSITIONS: frozenset[tuple[str, str]] = frozenset(
 )
 
 
+def one_of(expression: str, words: Iterable[str]) -> str:
+    """Return the SQL condition that an expression is one of some words.
+
+    As one constant: a list of them would be read and planned word by word, at every statement.
+    """
+    return f"{expression} = ANY ('{{{','.join(words)}}}')"
+
+
 def transition_check(change: str) -> str:
     """Return the SQL condition that an expression, such as ``ready>running``, is drawn above."""
-    pairs = ", ".join(f"'{before}>{after}'" for before, after in sorted(TRANSITIONS))
-    return f"{change} IN ({pairs})"
+    return one_of(change, (f"{before}>{after}" for before, after in sorted(TRANSITIONS)))
 
 
 def effect(ended: str, on_failure: str) -> str | None:

@@ -44,4 +44,4 @@ STORED_BYTES = 4 * 1024 * 1024
 
 def stored_size(column: str) -> str:
     """Return the SQL condition that a document is not larger than Postgres should be asked for."""
-    return f"coalesce(pg_column_size({column}), 0) <= {STORED_BYTES}"
+    return f"pg_column_size({column}) <= {STORED_BYTES}"

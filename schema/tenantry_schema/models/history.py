@@ -34,7 +34,7 @@ class Transition(Base):
     detail: Mapped[object | None] = mapped_column(JSONB)
 
     __table_args__ = (
-        CheckConstraint(transition_check("from_state || '>' || to_state"), name="transition"),
+        CheckConstraint(transition_check("(from_state || '>' || to_state)"), name="transition"),
         Index("transitions_task_idx", "tenant_id", "task_id", "step"),
         {"info": {"tenantry": {"time": "at", "interval": "1 week"}}},
     )

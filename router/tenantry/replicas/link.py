@@ -18,7 +18,6 @@ from psycopg.pq import ConnStatus, ExecStatus, PGconn, PollingStatus
 from tenantry.prelude import LINES
 from tenantry.replicas.lag import last_record
 from tenantry.replicas.view import Identity, Sample
-from tenantry.sqlstates import first_line
 from tenantry.tokens import parse_lines, parse_lsn
 
 if TYPE_CHECKING:
@@ -56,26 +55,12 @@ class LinkBroken(Exception):
     """The node did not answer, or not as a node does."""
 
 
-class _Broken:
-    """Say by one error that the node failed.
-
-    One object for all, used twice by each question: made by a generator each time, it takes four
-    times as long.
-    """
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, psycopg.Error):
-            raise LinkBroken(first_line(error)) from error
-
-
-_BROKEN = _Broken()
+#: What a link raises when its node failed.
+FAILURES = (LinkBroken, psycopg.Error)
 
 
 class Link:
-    """A connection to a node, and what is being asked on it.
+    """A connection to a node, and what is being asked on it; raises one of :data:`FAILURES`.
 
     :ivar awaited: the descriptor and the events that the sampler waits for, or None
     :ivar answer_by: the moment at which the node counts as silent, or None while nothing is asked
@@ -92,6 +77,9 @@ class Link:
         self._conn: PGconnProtocol | None = None
         self._question = b""
         self._sent = 0.0
+        #: What a sample said last, and what that meant: most say the same as the one before.
+        self._said: bytes | None = None
+        self._meant: tuple[bool, bool, int, int | None, int | None] | None = None
         self._retry_at = 0.0
         self._pause = _FIRST_PAUSE_S
 
@@ -107,19 +95,15 @@ class Link:
         return self._conn.socket
 
     def begin(self, now: float) -> int | None:
-        """Start what is due: a connection or a question; return what to wait for, or None.
-
-        :raises LinkBroken: when it could not be started
-        """
+        """Start what is due: a connection or a question; return what to wait for, or None."""
         if self.answer_by is not None or now < self._retry_at:
             return None
         if self._conn is not None:
             return self.ask(_SAMPLE, now)
         self.answer_by = now + self._patience
-        with _BROKEN:
-            self._conn = PGconn.connect_start(self._conninfo)
-            waited_for = self._poll()
-            self._conn.nonblocking = 1
+        self._conn = PGconn.connect_start(self._conninfo)
+        waited_for = self._poll()
+        self._conn.nonblocking = 1
         return waited_for
 
     def ask(self, question: bytes, now: float) -> int:
@@ -127,9 +111,8 @@ class Link:
         if self._conn is None:
             raise LinkBroken("there is no connection")
         self._question, self._sent, self.answer_by = question, now, now + self._patience
-        with _BROKEN:
-            # A question is short: what the socket takes at once is all of it.
-            self._conn.send_query(question)
+        # A question is short: what the socket takes at once is all of it.
+        self._conn.send_query(question)
         return _READ
 
     def certify(self, watched: str | None, now: float) -> int:
@@ -144,22 +127,19 @@ class Link:
         """Go on where the socket allows it.
 
         Return what to wait for now, or what was answered; None for an answer without content.
-
-        :raises LinkBroken: when the node failed
         """
         conn = self._conn
         if conn is None:
             raise LinkBroken("there is no connection")
-        with _BROKEN:
-            if self.identity is None and not self._question:
-                waited_for = self._poll()
-                return self.ask(_WHO, time.monotonic()) if waited_for == 0 else waited_for
-            conn.consume_input()
-            if conn.is_busy():
-                return _READ
-            result = conn.get_result()
-            while conn.get_result() is not None:
-                pass
+        if self.identity is None and not self._question:
+            waited_for = self._poll()
+            return self.ask(_WHO, time.monotonic()) if waited_for == 0 else waited_for
+        conn.consume_input()
+        if conn.is_busy():
+            return _READ
+        result = conn.get_result()
+        while conn.get_result() is not None:
+            pass
         self.answer_by = None
         return self._read(result)
 
@@ -168,7 +148,7 @@ class Link:
         if self._conn is not None:
             self._conn.finish()
             self._conn = None
-        self.identity, self._question, self.answer_by = None, b"", None
+        self.identity, self._question, self.answer_by, self._said = None, b"", None, None
         self._retry_at = now + self._pause
         self._pause = min(self._pause * 2, _LONGEST_PAUSE_S)
 
@@ -187,7 +167,7 @@ class Link:
             told = b"no answer" if result is None else result.error_message
             raise LinkBroken((told.decode(errors="replace").splitlines() or ["no reason"])[0])
         if self._question is _SAMPLE:
-            return self._sample(*_text(result.get_value(0, 0)).split(" "))
+            return self._sample(result.get_value(0, 0))
         row = [_text(result.get_value(0, column)) for column in range(result.nfields)]
         if self._question is _WHO:
             system, started, home, segment = row
@@ -196,21 +176,25 @@ class Link:
             return self.identity
         return [*parse_lines(row[0])] if self._question is _LINEAGE else None
 
-    def _sample(
+    def _sample(self, said: bytes | None) -> Sample | None:
+        if said != self._said:
+            self._said, self._meant = said, self._meaning(*_text(said).split(" "))
+        return None if self._meant is None else Sample(self._sent, *self._meant)
+
+    def _meaning(
         self, recovery: str, read_only: str, position: str, timeline: str, certified: str
-    ) -> Sample | None:
+    ) -> tuple[bool, bool, int, int | None, int | None] | None:
         in_recovery = recovery == "t"
         if in_recovery != (timeline == "") or not position:
             # Promoted between two of the functions, or nothing was replayed yet: ask again.
             return None
         at = parse_lsn(position)
-        return Sample(
-            self._sent,
-            recovery=in_recovery,
-            read_only=read_only == "on",
-            position=at if in_recovery else last_record(at, self._segment),
-            timeline=None if in_recovery else int(timeline, 16),
-            certified=int(certified) if certified else None,
+        return (
+            in_recovery,
+            read_only == "on",
+            at if in_recovery else last_record(at, self._segment),
+            None if in_recovery else int(timeline, 16),
+            int(certified) if certified else None,
         )
 
 

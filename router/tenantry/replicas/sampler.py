@@ -17,9 +17,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tenantry.conninfo import node_conninfo
-from tenantry.replicas.link import Link, LinkBroken
+from tenantry.replicas.link import FAILURES, Link
 from tenantry.replicas.view import Identity, Sample, ShardState, ShardView
 from tenantry.replicas.watch import ShardWatch
+from tenantry.sqlstates import first_line
 
 if TYPE_CHECKING:
     from tenantry.map import Shard
@@ -155,8 +156,8 @@ class Sampler:
     def _begin(self, sampled: _Sampled, link: Link, now: float) -> None:
         try:
             waited_for = link.begin(now)
-        except LinkBroken as error:
-            self._broken(sampled, link, str(error))
+        except FAILURES as error:
+            self._broken(sampled, link, first_line(error))
         else:
             if waited_for is not None:
                 self._await(sampled, link, waited_for)
@@ -179,8 +180,8 @@ class Sampler:
             changed[id(sampled)] = sampled
             try:
                 self._ready(sampled, link)
-            except LinkBroken as error:
-                self._broken(sampled, link, str(error))
+            except FAILURES as error:
+                self._broken(sampled, link, first_line(error))
         for sampled in changed.values():
             if not sampled.pending:
                 self._publish(sampled)
@@ -237,8 +238,8 @@ class Sampler:
                 state.timeline,
             )
             self._await(sampled, link, link.certify(uncertified[1], now))
-        except LinkBroken as error:
-            self._broken(sampled, link, str(error))
+        except FAILURES as error:
+            self._broken(sampled, link, first_line(error))
 
     def _broken(self, sampled: _Sampled, link: Link, why: str) -> None:
         self._forget(link)

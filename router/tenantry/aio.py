@@ -16,7 +16,7 @@ from tenantry.outcome import Outcome, find_out
 from tenantry.prelude import scatter_prelude, sweep_prelude
 from tenantry.retry import Attempts
 from tenantry.scatter import ScatterResult, checked_partial, gather
-from tenantry.served import again, already_done
+from tenantry.served import again, already_done, with_nodes
 from tenantry.sqlstates import is_fence
 from tenantry_schema.query import every
 
@@ -260,7 +260,7 @@ class AsyncRouter(AsyncLeasing):
         self, prelude: Prelude, work: WorkFactory[list[Row]], when: float, shard: Shard
     ) -> list[Row] | Exception:
         try:
-            serving = await self._serving(shard, None)
+            serving = await self._serving(with_nodes(shard), None)
             conn = await serving.acquire(when - time.monotonic())
             alarm = self._watchdog.arm(conn, when)
             try:

@@ -127,10 +127,7 @@ class Served(RouterCore):
 
         :raises ShardUnavailable: when the catalog names no node of it
         """
-        shard = call.of.shards[call.route.placement.shard]
-        if not shard.nodes:
-            raise ShardUnavailable(f"shard {shard.name!r} has no nodes in the catalog: add one")
-        return shard
+        return with_nodes(call.of.shards[call.route.placement.shard])
 
     def _check_again(self, call: Call, answers: Answers) -> None:
         assert call.read is not None
@@ -167,6 +164,16 @@ class _Around:
     def in_use(self, node: Node) -> int:
         """Return how many connections to a node this router uses now."""
         return self._pools.in_use(self._shard, node)
+
+
+def with_nodes(shard: Shard) -> Shard:
+    """Return a shard that has nodes: a pooler would lead to one that nobody watches.
+
+    :raises ShardUnavailable: when the catalog names none
+    """
+    if not shard.nodes:
+        raise ShardUnavailable(f"shard {shard.name!r} has no nodes in the catalog: add one")
+    return shard
 
 
 def again(call: Call, error: Exception) -> frozenset[str]:

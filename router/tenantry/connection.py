@@ -76,6 +76,11 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
     def connect(cls, conninfo: str = "", *, place: Place, **kwargs: Any) -> Self:  # type: ignore[override]
         """Connect to where the place is now, and check who answers; again while it makes sense."""
         del conninfo
+        with place.connecting():
+            return cls._connect_patiently(place, kwargs)
+
+    @classmethod
+    def _connect_patiently(cls, place: Place, kwargs: dict[str, Any]) -> Self:
         until = place.patience
         while (first := place.first_news_by) is not None:
             wait_for_news(place.watch, first - time.monotonic())
@@ -197,6 +202,11 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
     ) -> Self:
         """Connect to where the place is now, and check who answers; again while it makes sense."""
         del conninfo
+        with place.connecting():
+            return await cls._connect_patiently(place, kwargs)
+
+    @classmethod
+    async def _connect_patiently(cls, place: Place, kwargs: dict[str, Any]) -> Self:
         until = place.patience
         while (first := place.first_news_by) is not None:
             await await_news(place.watch, first - time.monotonic())

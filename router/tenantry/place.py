@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tenantry.conninfo import node_conninfo, pooled_conninfo, primary_conninfo
@@ -10,6 +11,8 @@ from tenantry.errors import ShardUnavailable
 from tenantry.replicas.plan import FIRST_NEWS_S
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tenantry.map import Node, Shard
     from tenantry.replicas.watch import ShardWatch
     from tenantry.settings import RouterSettings
@@ -39,6 +42,7 @@ class Place:
         self.node = node
         self.kept = settings.prepared_max
         self.last_failure: str | None = None
+        self._attempts: set[object] = set()
         self._given = given
         self._pooler = pooler
         self._application = settings.application
@@ -122,6 +126,21 @@ class Place:
         """
         if self.node is None:
             self.watch.check_one_primary()
+
+    @contextmanager
+    def connecting(self) -> Iterator[None]:
+        """Note that a connection is being made, until the block ends."""
+        attempt = object()
+        self._attempts.add(attempt)
+        try:
+            yield
+        finally:
+            self._attempts.discard(attempt)
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether a connection is being made that has neither failed nor succeeded."""
+        return bool(self._attempts)
 
     def failed(self, error: BaseException) -> None:
         """Remember why connecting failed."""

@@ -127,9 +127,13 @@ def pool_options(place: Place, settings: RouterSettings) -> dict[str, Any]:
 
 def refused(place: Place, size: int, waited: float) -> Exception:
     """Say why no connection could be had from a pool."""
-    if place.last_failure is not None:
+    reason = place.last_failure
+    if reason is None and place.unanswered:
+        # Connections that are missing, not in use: a larger pool would be no help.
+        reason = "nobody has answered there yet"
+    if reason is not None:
         return ShardUnavailable(
-            f"no connection to {place.description} in {waited:.1f} s: {place.last_failure}; see "
+            f"no connection to {place.description} in {waited:.1f} s: {reason}; see "
             "`tenantry doctor`"
         )
     return PoolExhausted(

@@ -65,8 +65,16 @@ class Identified(Openable):
 
     @property
     def outdated(self) -> bool:
-        """Whether the shard has gone on to a newer timeline since the server was asked."""
-        return 0 < self.timeline < self.place.watch.state.timeline
+        """Whether the shard has gone on since the server was asked who it is, or may have.
+
+        A pooler may lead elsewhere at any time: while nobody is known to be the primary, also to
+        one that was deposed.
+        """
+        if self.timeline == 0:
+            return False
+        known = self.place.watch.state
+        bereft = known.settled and known.primary is None and known.timeline > 0
+        return self.timeline < known.timeline or (self.pooled and bereft)
 
     def proven(self, said: ReplicaState | None) -> int | None:
         """Return the position that a replica said to have replayed, if that holds for it here."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -18,17 +19,24 @@ from tenantry.map import Node, Shard
 from tenantry_ops.initialise import InitPlan, initialise
 from tenantry_schema.naming import APP, OPERATOR
 
+if TYPE_CHECKING:
+    from tenantry_ops.bouncer.embedded import Embedded
+
 _numbers = itertools.count()
 
 
 @dataclass(frozen=True)
 class Blank:
-    """A catalog's database and one database for each shard, on two servers."""
+    """A catalog's database and one database for each shard, on two servers.
+
+    :ivar pooler: what every router goes through, if there is such a thing
+    """
 
     catalog: str
     shards: tuple[Shard, ...]
     conninfos: tuple[str, ...]
     names: tuple[str, ...]
+    pooler: Embedded | None = None
 
     @property
     def app(self):
@@ -62,6 +70,13 @@ def ready(fleet, finished):
     """A fleet of two buckets, for this test alone."""
     with ExitStack() as stack:
         yield make_copy(fleet, stack, finished)
+
+
+@pytest.fixture
+def routable(ready, laid_out, in_front):
+    """The same, for a test that routes: through a PgBouncer where every router goes through one."""
+    with in_front(laid_out, ready.catalog) as pooler:
+        yield replace(ready, pooler=pooler)
 
 
 def make_blank(fleet, stack, *, shards=2, templates=None):

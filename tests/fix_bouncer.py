@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import psycopg
@@ -12,8 +14,14 @@ from crowd import Crowd
 
 from tenantry_ops.bouncer.embedded import Embedded
 from tenantry_ops.bouncer.render import PASSFILE, USERLIST
-from tenantry_ops.bouncer.source import find_program, installed_version
+from tenantry_ops.bouncer.source import catalog_source, find_program, installed_version
+from tenantry_ops.failover.pooled import BouncerGate
+from tenantry_ops.fleet.secrets import SUPERUSER
 from tenantry_schema.naming import APP, OPERATOR, READ
+
+#: Operators may come through as well, and most connections are none of routed work.
+OPEN = {"users": [APP, READ, OPERATOR], "kept_direct": 100}
+_numbers = itertools.count()
 
 
 def pytest_addoption(parser):
@@ -32,15 +40,24 @@ def pytest_report_header(config):
 
 def pytest_collection_modifyitems(config, items):
     """Leave out what a pooler makes no difference to: tests that go past it, or route nothing."""
+    direct = {it for it in items if _goes_past(it)}
     if config.getoption("--through-bouncer"):
-        through = [it for it in items if _routes(it) and not it.get_closest_marker("direct")]
+        through = [it for it in items if _routes(it) and it not in direct]
         config.hook.pytest_deselected(items=[it for it in items if it not in through])
         items[:] = through
 
 
+def _goes_past(item):
+    """Say whether a pooler would be wrong for a test; its marker says why."""
+    marker = item.get_closest_marker("direct")
+    if marker is not None and not marker.args:
+        raise pytest.UsageError(f"{item.nodeid}: direct(reason) says why no pooler may be there")
+    return marker is not None
+
+
 def _routes(item):
-    """Say whether a test's servers are those that the pooler knows, and it has no pooler itself."""
-    return "laid_out" in item.fixturenames and "own" not in item.fixturenames
+    """Say whether a pooler is in front of a test's servers, and the test has none itself."""
+    return "in_front" in item.fixturenames and "own" not in item.fixturenames
 
 
 @pytest.fixture(scope="session")
@@ -48,53 +65,93 @@ def program(pytestconfig):
     return find_program(pytestconfig.getoption("--pgbouncer"))
 
 
+@contextmanager
+def running(made, program, **settings):
+    """Run a PgBouncer for as long as a block lasts."""
+    child = made.up(program=program, settings=settings)
+    try:
+        yield made
+    finally:
+        made.discard()
+        child.wait()
+
+
 @pytest.fixture(scope="session")
 def bouncer(laid_out, program):
     """A PgBouncer with an entry for each shard and each node; operators may come through it."""
     made = Embedded.of(laid_out)
-    child = made.up(program=program, settings={"users": [APP, READ, OPERATOR], "kept_direct": 100})
-    yield made
-    made.discard()
-    child.wait()
-
-
-_numbers = itertools.count()
+    if made.pid is not None:
+        # Every router goes through it.
+        yield made
+        return
+    with running(made, program, **OPEN):
+        yield made
 
 
 @pytest.fixture
 def own(bouncer, program):
     """Another PgBouncer of the same fleet, for a test that changes it."""
-    made = Embedded(bouncer.fleet, bouncer.fleet.directory / f"bouncer-{next(_numbers)}")
-    made.directory.mkdir()
-    # All poolers of a fleet ask with one password.
-    shutil.copy(bouncer.directory / USERLIST, made.directory)
-    shutil.copy(bouncer.directory / PASSFILE, made.directory)
-    child = made.up(program=program, settings={"kept_direct": 100})
-    yield made
-    made.discard()
-    child.wait()
+    made = Embedded(bouncer.fleet, another_folder(bouncer.fleet))
+    with running(made, program, kept_direct=100):
+        yield made
+
+
+def another_folder(fleet):
+    """Make the folder of another PgBouncer: all that ask the same servers have one password."""
+    first = Embedded.of(fleet).directory
+    made = fleet.directory / f"bouncer-{next(_numbers)}"
+    made.mkdir()
+    for name in (USERLIST, PASSFILE):
+        shutil.copy(first / name, made)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Beside(Embedded):
+    """A PgBouncer of databases that have a catalog of their own, on the session's servers."""
+
+    catalog: str
+
+    def _source(self):
+        return catalog_source(self.catalog, SUPERUSER)
+
+
+@pytest.fixture(scope="session")
+def in_front(pytestconfig, program):
+    """Put a PgBouncer in front of a fleet for as long as a block lasts, if routers are to have one.
+
+    A catalog is that of databases of their own, on the servers of a fleet that has a PgBouncer.
+    """
+
+    @contextmanager
+    def put(fleet, catalog=None):
+        if not pytestconfig.getoption("--through-bouncer"):
+            yield None
+            return
+        made = (
+            Embedded.of(fleet) if catalog is None else Beside(fleet, another_folder(fleet), catalog)
+        )
+        with running(made, program, **OPEN), pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TENANTRY_POOLER", address(made))
+            yield made
+
+    return put
+
+
+def lead(made, entry, server):
+    """Let a pooler, where there is one, lead to another server: whoever promotes it does that."""
+    if made is not None:
+        BouncerGate([made.pooler], entry).lead_to(server.host, server.port)
 
 
 @pytest.fixture(scope="session")
 def pooler(bouncer) -> str:
     """Where it is, as routers are told."""
-    return f"host={bouncer.fleet.state.sockets} port={bouncer.pooler.port}"
+    return address(bouncer)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _through_bouncer(request):
-    if not request.config.getoption("--through-bouncer"):
-        yield
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TENANTRY_POOLER", request.getfixturevalue("pooler"))
-        yield
-
-
-@pytest.fixture(autouse=True)
-def _past_bouncer(request, monkeypatch):
-    if request.node.get_closest_marker("direct"):
-        monkeypatch.delenv("TENANTRY_POOLER", raising=False)
+def address(made):
+    return f"host={made.fleet.state.sockets} port={made.pooler.port}"
 
 
 def connected(own, entry, connect_timeout=20):

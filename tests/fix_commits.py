@@ -11,6 +11,7 @@ import pytest
 from proxy import proxied
 
 from tenantry import OutcomeUnknown
+from tenantry.conninfo import parse
 
 # A standby that does not exist: COMMIT waits until it is cancelled.
 NOBODY = "ALTER SYSTEM SET synchronous_standby_names = 'nobody'"
@@ -92,10 +93,18 @@ def unknown_when_cancelled(hanging, write):
 
 @pytest.fixture
 def through_a_network(laid_out, router, opened, tenant):
-    """A router of either colour that reaches the tenant's shard through a network, and that."""
+    """A router of either colour that reaches the tenant's shard, or a pooler, through a network."""
+    catalog, pooler = laid_out.catalog_conninfo(), router.settings.pooler
+    if pooler is not None:
+        with proxied(int(parse(pooler)["port"])) as network:
+            # The pooler's keepalives tell it; which session it has to end only itself knows.
+            network.half_open = False
+            with opened(catalog, pooler=f"host=127.0.0.1 port={network.port}") as routed:
+                yield routed, network
+        return
     shard = router.map.shards[router.where(tenant=tenant).shard]
     server = next(it for it in laid_out.shards if it.name == shard.name).primary
-    with proxied(server.port) as network, opened(laid_out.catalog_conninfo()) as routed:
+    with proxied(server.port) as network, opened(catalog) as routed:
         node = replace(shard.nodes[0], host="127.0.0.1", port=network.port)
         routed.map.shards[shard.id] = replace(shard, nodes=(node,))
         yield routed, network

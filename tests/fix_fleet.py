@@ -72,10 +72,11 @@ def folder():
 
 
 @pytest.fixture(scope="session")
-def laid_out(fleet):
+def laid_out(fleet, in_front):
     """The same fleet with a catalog and 16 buckets."""
     initialise(embedded_plan(fleet, buckets=16))
-    return fleet
+    with in_front(fleet):
+        yield fleet
 
 
 @dataclass(frozen=True)

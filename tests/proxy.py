@@ -12,8 +12,8 @@ _SIZE = 65536
 class Proxy:
     """Forwards TCP connections to a server on the loopback, until it is told otherwise.
 
-    :ivar cut_before: when the client sends this, once, it is dropped and the client's side closed;
-        the server's side stays open, as a half-open connection does
+    :ivar cut_before: when the client sends this, once, it is dropped and the client's side closed
+    :ivar half_open: whether the server's side stays open then, as if nobody had told it
     :ivar cut_after: when the client sends this, it is passed on and no answer comes back
     :ivar passed: the pieces that came by, both ways, as they were passed on
     :ivar pause: seconds that each piece of what the client sends takes on its way
@@ -26,6 +26,7 @@ class Proxy:
         self.port = self._listener.getsockname()[1]
         self.cut_before = None
         self.cut_after = None
+        self.half_open = True
         self.pause = self.pause_back = 0.0
         self.passed = []
         self._sockets = []
@@ -64,6 +65,8 @@ class Proxy:
                     self.cut_before = None
                     deaf.set()
                     client.shutdown(socket.SHUT_RDWR)
+                    if not self.half_open:
+                        server.shutdown(socket.SHUT_RDWR)
                     return
                 cut = self.cut_after is not None and self.cut_after in data
                 if cut:

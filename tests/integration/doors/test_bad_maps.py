@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import socket
+from dataclasses import replace
 from uuid import uuid4
 
 import psycopg
 import pytest
+from fix_bouncer import lead
 from fix_router import until
 
 from tenantry import AsyncRouter, CatalogUnavailable, PartialResult, Query, Router, ShardUnavailable
 from tenantry.errors import InvalidConfig, MigrationFailed, UnknownShard
 from tenantry.keys import POSITIONS, position
+from tenantry.map import Node
 from tenantry_ops.doctor import examine, gather_facts
 from tenantry_ops.migrate import migrate
 from tenantry_ops.structure import schema_diff
 from tenantry_ops.tenants import create
 from tenantry_schema.query import one
 
-pytestmark = pytest.mark.direct
-
 ONE = Query("SELECT 1")
+NOBODY = Node("nobody", "127.0.0.1", 1, "nothing")
 #: The second shard, and with it the second of two buckets, ...
 AWAY = {
     "is not described": (
@@ -49,11 +52,13 @@ def key_in(bucket):
 
 
 @pytest.fixture(params=AWAY)
-def away(request, ready):
+def away(request, routable):
     """A fleet whose second shard is away; the error that its tenants' callers get."""
     statement, error, said = AWAY[request.param]
-    change(ready, statement)
-    return ready, error, said
+    change(routable, statement)
+    if request.param == "does not answer":
+        lead(routable.pooler, "s2", NOBODY)
+    return routable, error, said
 
 
 def change(fleet, *statements):
@@ -99,6 +104,25 @@ async def test_the_async_door_says_the_same(away):
             await router.scatter(ONE)
 
 
+def test_a_server_that_says_nothing_is_not_a_pool_that_is_too_small(opened, routable):
+    """Its connections are awaited, not in use; nor does a pooler in between answer for it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        _, port = silent.getsockname()
+        change(
+            routable,
+            f"UPDATE tenantry.nodes SET host = '127.0.0.1', port = {port} WHERE shard_id = 2",
+        )
+        lead(routable.pooler, "s2", replace(NOBODY, port=port))
+        with opened(routable.app, acquire_timeout=0.3) as router:
+            with pytest.raises(ShardUnavailable, match="nobody has answered there yet"):
+                router.run(lambda: one(ONE), tenant=key_in(1), deadline=0.2)
+            # Whoever still connects is refused, and the router need not wait for that.
+            silent.close()
+            if routable.pooler is not None:
+                routable.pooler.down()
+            router.close()
+
+
 @pytest.mark.slow
 def test_commands_do_not_pass_over_it(away, tenantry):
     """The doctor names it; what goes to all shards is refused; the others' tenants are served."""
@@ -115,7 +139,7 @@ def test_commands_do_not_pass_over_it(away, tenantry):
         create(fleet.catalog, "there", str(key_in(1)))
 
 
-def test_a_map_that_cannot_be_is_refused_and_the_held_one_is_kept(ready):
+def test_a_map_that_cannot_be_is_refused_and_the_held_one_is_kept(routable):
     """At the start it is an error; a router that runs goes on, and follows again once mended."""
     broken = (
         "UPDATE tenantry.buckets SET state = 'retired', retired_at = now() WHERE number = 1",
@@ -127,25 +151,25 @@ def test_a_map_that_cannot_be_is_refused_and_the_held_one_is_kept(ready):
         "UPDATE tenantry.fleet SET map_version = map_version + 1",
     )
     key = key_in(1)
-    with Router(ready.app, poll_interval=0.05) as router:
-        change(ready, *broken)
+    with Router(routable.app, poll_interval=0.05) as router:
+        change(routable, *broken)
         with pytest.raises(InvalidConfig, match="end at 2147483648"):
             router.reload()
         with pytest.raises(InvalidConfig, match="end at 2147483648"):
-            Router(ready.app).open()
+            Router(routable.app).open()
         with router.connection(tenant=key) as conn:
             assert conn.execute("SELECT 1").fetchone() == (1,)
-        change(ready, *mended)
+        change(routable, *mended)
         until(lambda: router.map.version == 3)
 
 
-def test_a_catalog_that_goes_away_and_comes_back(ready, fleet):
+def test_a_catalog_that_goes_away_and_comes_back(routable, fleet):
     """Routers go on with the map they hold; nobody new can start; then they follow again."""
-    server, name = fleet.shards[0].primary, ready.names[0]
+    server, name = fleet.shards[0].primary, routable.names[0]
     key = key_in(1)
     with (
         psycopg.connect(fleet.superuser_conninfo(server), autocommit=True) as conn,
-        Router(ready.app, poll_interval=0.05) as router,
+        Router(routable.app, poll_interval=0.05) as router,
     ):
         end = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE datname=%s"
         until(lambda: router._follower._following is not None)
@@ -155,31 +179,31 @@ def test_a_catalog_that_goes_away_and_comes_back(ready, fleet):
             assert routed.execute("SELECT 1").fetchone() == (1,)
         with pytest.raises(psycopg.errors.UndefinedTable), router.connection(tenant=key) as routed:
             routed.execute("SELECT * FROM nothing")
-        for ask in (router.reload, Router(ready.app).open, lambda: router.tenant_of_agent("x")):
+        for ask in (router.reload, Router(routable.app).open, lambda: router.tenant_of_agent("x")):
             with pytest.raises(CatalogUnavailable, match="does not answer"):
                 ask()
         conn.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-        change(ready, "UPDATE tenantry.fleet SET map_version = map_version + 1")
+        change(routable, "UPDATE tenantry.fleet SET map_version = map_version + 1")
         until(lambda: router.map.version == 2)
 
 
-def test_news_is_heard_and_lost_news_is_found_by_polling(ready):
+def test_news_is_heard_and_lost_news_is_found_by_polling(routable):
     """NOTIFY is enough without a poll, a poll is enough without NOTIFY; heartbeats tell."""
     bump = "UPDATE tenantry.fleet SET map_version = map_version + 1"
     beat = "SELECT map_version FROM tenantry.routers WHERE application = %s"
     with (
-        Router(ready.app, poll_interval=3600, application="listens") as listens,
-        Router(ready.app, poll_interval=0.05, application="polls") as polls,
-        psycopg.connect(ready.catalog, autocommit=True) as conn,
+        Router(routable.app, poll_interval=3600, application="listens") as listens,
+        Router(routable.app, poll_interval=0.05, application="polls") as polls,
+        psycopg.connect(routable.catalog, autocommit=True) as conn,
     ):
         # Once it has said that it is there it listens.
         until(lambda: conn.execute(beat, ("listens",)).fetchone() == (1,))
-        change(ready, bump)
+        change(routable, bump)
         until(lambda: polls.map.version == 2)
         assert listens.map.version == 1
-        change(ready, bump, "NOTIFY tenantry_map, '3'")
+        change(routable, bump, "NOTIFY tenantry_map, '3'")
         until(lambda: (listens.map.version, polls.map.version) == (3, 3))
         for application in ("listens", "polls"):
             until(lambda it=application: conn.execute(beat, (it,)).fetchone() == (3,))
-    with psycopg.connect(ready.catalog) as conn:
+    with psycopg.connect(routable.catalog) as conn:
         assert conn.execute("SELECT count(*) FROM tenantry.routers").fetchone() == (0,)

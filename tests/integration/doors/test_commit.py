@@ -79,7 +79,6 @@ def count(router, tenant):
         return conn.execute("SELECT count(*) FROM agents").fetchone()[0]
 
 
-@pytest.mark.direct
 def test_the_outcome_of_a_commit_that_never_arrived(through_a_network, router, door, tenant):
     """The connection was cut before COMMIT: what its session held is rolled back."""
     routed, network = through_a_network
@@ -96,7 +95,6 @@ def test_the_outcome_of_a_commit_that_never_arrived(through_a_network, router, d
     assert count(router, tenant) == 0
 
 
-@pytest.mark.direct
 def test_a_commit_that_never_arrived_is_run_again(through_a_network, router, tenant):
     """By its key: the server's session hangs on, and is ended before the next attempt."""
     routed, network = through_a_network
@@ -114,7 +112,6 @@ def test_a_commit_that_never_arrived_is_run_again(through_a_network, router, ten
         routed.run(work, tenant=tenant, operation="cut")
 
 
-@pytest.mark.direct
 def test_the_outcome_of_a_commit_whose_answer_was_lost(through_a_network, router, door, tenant):
     """It happened: ``run`` finds that out by itself, and repeats nothing."""
     routed, network = through_a_network

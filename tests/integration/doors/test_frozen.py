@@ -13,6 +13,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from fix_router import until
+from reading import backend_of
 from sqlalchemy import text
 
 from tenantry import (
@@ -26,8 +27,6 @@ from tenantry import (
     mint_agent_id,
 )
 from tenantry_schema.query import one
-
-pytestmark = pytest.mark.direct
 
 DEADLINE = 0.4
 #: Whose bucket is asked for what is not there.
@@ -46,9 +45,14 @@ def in_time():
 
 
 def served_by(router, tenant):
-    """Return the server's session that the next call is served by, too."""
+    """Return the server's session that the next call is served by, too: of a pooler the last."""
     with router.connection(tenant=tenant) as conn:
-        return conn.info.backend_pid
+        return backend_of(conn)
+
+
+async def abackend_of(conn):
+    ((pid,),) = await (await conn.execute("SELECT pg_backend_pid()")).fetchall()
+    return pid
 
 
 def ask(router, tenant, door):
@@ -100,7 +104,7 @@ async def test_the_async_door_ends_as_well(laid_out, tenant, freeze, door, momen
     error = OutcomeUnknown if moment == "commit" else DeadlineExceeded
     async with AsyncRouter(laid_out.catalog_conninfo(), pool_size=1) as router:
         async with router.connection(tenant=tenant) as conn:
-            pid = conn.info.backend_pid
+            pid = await abackend_of(conn)
         if moment == "opening":
             freeze(pid)
         with in_time(), pytest.raises(error):
@@ -110,7 +114,7 @@ async def test_the_async_door_ends_as_well(laid_out, tenant, freeze, door, momen
                 if moment == "statement":
                     await it.execute(one)
         async with router.connection(tenant=tenant) as conn:
-            assert conn.info.backend_pid != pid
+            assert await abackend_of(conn) != pid
 
 
 def test_a_scatter_ends_at_its_deadline(router):
@@ -133,12 +137,12 @@ async def test_an_async_scatter_ends_at_its_deadline(laid_out):
 
 
 @pytest.fixture(params=["connecting", "asked"])
-def silent(request, ready, fleet, freeze):
+def silent(request, routable, fleet, freeze):
     """What makes a catalog silent: its server lets nobody in, or a lock is in the question's way.
 
     Sessions that are there go on.
     """
-    with owner(ready) as conn:
+    with owner(routable) as conn:
 
         def silence():
             if request.param == "connecting":
@@ -157,9 +161,9 @@ def owner(ready):
         yield conn
 
 
-def test_an_error_that_a_silent_catalog_does_not_explain(ready, silent, caplog):
+def test_an_error_that_a_silent_catalog_does_not_explain(routable, silent, caplog):
     """Whether the bucket has moved is not known: the caller gets what Postgres said, in time."""
-    with Router(ready.app) as router:
+    with Router(routable.app) as router:
         served_by(router, ANYBODY)
         silent()
         with in_time(), pytest.raises(psycopg.errors.UndefinedTable):
@@ -168,9 +172,9 @@ def test_an_error_that_a_silent_catalog_does_not_explain(ready, silent, caplog):
     assert "an error is not explained by the catalog" in caplog.text
 
 
-async def test_the_async_door_does_not_wait_for_an_explanation(ready, silent):
+async def test_the_async_door_does_not_wait_for_an_explanation(routable, silent):
     """As the other one."""
-    async with AsyncRouter(ready.app) as router:
+    async with AsyncRouter(routable.app) as router:
         async with router.connection(tenant=ANYBODY):
             pass
         silent()
@@ -179,43 +183,43 @@ async def test_the_async_door_does_not_wait_for_an_explanation(ready, silent):
                 await conn.execute(MISSING)
 
 
-def test_what_asks_a_silent_catalog_ends_at_the_routers_deadline(ready, silent):
+def test_what_asks_a_silent_catalog_ends_at_the_routers_deadline(routable, silent):
     """To open, to reload, to look into the directory."""
-    with Router(ready.app, deadline=DEADLINE) as router:
+    with Router(routable.app, deadline=DEADLINE) as router:
         silent()
-        another = Router(ready.app, deadline=DEADLINE)
+        another = Router(routable.app, deadline=DEADLINE)
         for ask in (another.open, router.reload, lambda: router.tenant_of_agent("x")):
             with in_time(), pytest.raises(CatalogUnavailable, match="answer"):
                 ask()
         assert router.map.version == 1
 
 
-async def test_the_async_door_asks_no_longer(ready, silent):
+async def test_the_async_door_asks_no_longer(routable, silent):
     """As the other one."""
-    async with AsyncRouter(ready.app, deadline=DEADLINE) as router:
+    async with AsyncRouter(routable.app, deadline=DEADLINE) as router:
         silent()
-        another = AsyncRouter(ready.app, deadline=DEADLINE)
+        another = AsyncRouter(routable.app, deadline=DEADLINE)
         for ask in (another.open, router.reload, lambda: router.tenant_of_agent("x")):
             with in_time(), pytest.raises(CatalogUnavailable, match="answer"):
                 await ask()
 
 
-def test_a_poll_that_is_not_answered_is_given_up(ready, freeze):
+def test_a_poll_that_is_not_answered_is_given_up(routable, freeze):
     """The map is followed again on a new connection."""
-    with Router(ready.app, poll_interval=0.05, deadline=DEADLINE) as router:
+    with Router(routable.app, poll_interval=0.05, deadline=DEADLINE) as router:
         until(lambda: router._follower._following is not None)
         freeze(router._follower._following.info.backend_pid)
-        with owner(ready) as conn:
+        with owner(routable) as conn:
             conn.execute(BUMP)
         until(lambda: router.map.version == 2)
 
 
-def test_a_poll_that_is_not_answered_holds_nobody_up(ready):
+def test_a_poll_that_is_not_answered_holds_nobody_up(routable):
     """Who waits behind it for his turn to load the map gives up at his own bound."""
-    with Router(ready.app, poll_interval=0.05) as router, owner(ready) as locked:
+    with Router(routable.app, poll_interval=0.05) as router, owner(routable) as locked:
         # What is locked is not what the poll asks first, but what it loads of a new map.
         locked.execute("LOCK TABLE tenantry.buckets")
-        with owner(ready) as conn:
+        with owner(routable) as conn:
             conn.execute(BUMP)
         until(router._follower._reloading.locked)
         with in_time(), pytest.raises(psycopg.errors.UndefinedTable):

@@ -29,8 +29,6 @@ SEE = "SELECT tenant_id, body FROM notes WHERE body = {body}"
 TAKE = "UPDATE notes SET body = 'taken' WHERE tenant_id = {tenant} RETURNING body"
 _numbers = count()
 
-pytestmark = pytest.mark.direct
-
 
 @dataclass(frozen=True)
 class Kept:
@@ -46,12 +44,13 @@ class Kept:
     # Fleets of UUIDs are everywhere else.
     params=[pytest.param("uuid", marks=pytest.mark.slow), "bigint", "text"],
 )
-def kept(fleet, request):
+def kept(laid_out, request, in_front):
     first, another = KEYS[request.param]
     with ExitStack() as stack:
-        blank = make_blank(fleet, stack)
+        blank = make_blank(laid_out, stack)
         plan = blank.plan(2, models=f"integration.doors.keyed:{request.param}")
         initialise(replace(plan, shards=plan.shards[:1]))
+        stack.enter_context(in_front(laid_out, blank.catalog))
         with Router(blank.app) as router:
             home = router.where(tenant=first)
             second = next(it for it in map(another, count(1)) if router.where(tenant=it) == home)

@@ -56,7 +56,6 @@ def count(router, tenant):
         return conn.execute("SELECT count(*) FROM agents").fetchone()[0]
 
 
-@pytest.mark.direct
 def test_nobody_waits_between_a_last_statement_and_its_commit(through_a_network, router, tenant):
     """The COMMIT is sent before the statement's answer has come; else after it."""
     routed, network = through_a_network
@@ -242,7 +241,6 @@ def test_rows_that_cannot_be_read_were_committed(door, router, tenant):
     assert door.outcome(unknown.value) is Outcome.COMMITTED
 
 
-@pytest.mark.direct
 @pytest.mark.parametrize("operation", [None, "once"])
 def test_a_flight_that_never_arrived(through_a_network, router, door, tenant, operation):
     """Nothing came of it; what has a key is done by a second attempt."""
@@ -260,7 +258,6 @@ def test_a_flight_that_never_arrived(through_a_network, router, door, tenant, op
     assert count(router, tenant) == (1 if operation is None else 2)
 
 
-@pytest.mark.direct
 def test_a_flight_whose_answer_was_lost(through_a_network, router, tenant):
     """It happened, and nothing is repeated."""
     routed, network = through_a_network

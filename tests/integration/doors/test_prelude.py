@@ -106,9 +106,8 @@ def test_a_call_without_a_statement_asks_nothing(narrow, tenant, tmp_path):
     assert told == []
 
 
-@pytest.mark.direct
 def test_a_prepared_statement_travels_too(narrow, tenant, tmp_path):
-    """It is prepared by itself, once, and needs no text afterwards."""
+    """It is prepared by itself, once, and needs no text afterwards, where a pooler keeps it."""
     for _ in range(narrow.settings.prepare_threshold + 1):
         with narrow.connection(tenant=tenant) as conn:
             conn.execute("SELECT %s::int", (1,))
@@ -116,10 +115,10 @@ def test_a_prepared_statement_travels_too(narrow, tenant, tmp_path):
         assert it.execute("SELECT %s::int", (2,)).fetchone() == (2,)
     count, asked = round_trips(told)
     assert count == 2
-    assert [it for it in asked if "SELECT" in it] == []
+    assert ([it for it in asked if "SELECT" in it] == []) is (conn.prepare_threshold is not None)
 
 
-@pytest.mark.direct
+@pytest.mark.direct("looks for statements by the router's names, and a pooler gives its own")
 def test_a_look_at_all_shards_leaves_what_is_prepared(narrow, tenant):
     """The connections that it uses are those of everybody else."""
     kept = "SELECT count(*) FROM pg_prepared_statements WHERE name = ANY (%s)"
@@ -135,7 +134,7 @@ def test_a_look_at_all_shards_leaves_what_is_prepared(narrow, tenant):
     assert prepared() == before > 0
 
 
-@pytest.mark.direct
+@pytest.mark.direct("a pooler's server is asked where it stands within each transaction")
 def test_a_read_on_a_replica_takes_one_round_trip(narrow, tenant, tmp_path):
     """Once the sampler has asked the server that the connection leads to; COMMIT is not awaited."""
     read = Stale(seconds=60, otherwise="wait", wait=timedelta(seconds=20))

@@ -131,7 +131,7 @@ def test_a_read_on_a_replica_does_not_wait_for_its_commit(laid_out, narrow, tena
     assert narrow.run(lambda: count(tenant), tenant=tenant, read=LENIENT) == 1
 
 
-@pytest.mark.direct
+@pytest.mark.direct("a pooler's server may be another one for each call, so none follows at once")
 def test_the_next_call_may_follow_before_a_commit_is_answered(narrow, tenant, freeze):
     """What opens it is sent at once, answered later, and belongs to it alone."""
     until_replayed(narrow, tenant, add_agent(narrow, tenant))
@@ -150,6 +150,7 @@ def test_the_next_call_may_follow_before_a_commit_is_answered(narrow, tenant, fr
         assert backend_of(conn) == pid
 
 
+@pytest.mark.direct("a pooler's replica says itself where it stands, before the first statement")
 def test_a_last_read_may_follow_before_a_commit_is_answered(narrow, tenant):
     """It takes in that answer, and leaves none to take in itself."""
     until_replayed(narrow, tenant, add_agent(narrow, tenant))
@@ -163,7 +164,7 @@ def test_a_last_read_may_follow_before_a_commit_is_answered(narrow, tenant):
         assert not conn.parting
 
 
-@pytest.mark.direct
+@pytest.mark.direct("a pooler has the sessions between two calls, and sees them end itself")
 @pytest.mark.parametrize("seen", [True, False])
 def test_a_session_that_ended_after_its_commit_costs_the_next_call_a_try(
     laid_out, narrow, tenant, seen

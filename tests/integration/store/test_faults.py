@@ -17,7 +17,6 @@ import psycopg
 import pytest
 from judge import judged, wait_until_at_most, whole_history
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from tenantry import Router, Worker, tasks
 from tenantry.catalog import load_map
@@ -30,7 +29,7 @@ from tenantry_ops.initialise import embedded_plan, initialise
 from tenantry_ops.tenants import create
 from tenantry_schema.layout import Layout, bucket_statements
 from tenantry_schema.models import Base
-from tenantry_schema.naming import APP, OPERATOR, SERVING
+from tenantry_schema.naming import OPERATOR, SERVING
 
 #: Parents before children; locked the other way round.
 TABLES = ("tenants", "agents", "actors", "tasks", "task_edges", "task_limits", "transitions")
@@ -61,8 +60,7 @@ def run_in_threads(made):
 
 
 @pytest.mark.slow
-@pytest.mark.direct
-def test_the_primary_dies_and_comes_back(folder, pytestconfig):
+def test_the_primary_dies_and_comes_back(folder, pytestconfig, in_front):
     """Killed with all its children while tasks are claimed: none is lost, none done twice."""
     pg_bin = pytestconfig.getoption("--pg-bin")
     with Fleet.up(folder, shards=1, replicas=0, profile="durable", pg_bin=pg_bin) as fleet:
@@ -70,7 +68,8 @@ def test_the_primary_dies_and_comes_back(folder, pytestconfig):
         tenant = uuid4()
         create(fleet.catalog_conninfo(OPERATOR), "acme", str(tenant))
         graph, edges = chains(20, 8)
-        with Router(fleet.catalog_conninfo(), acquire_timeout=1, deadline=5) as router:
+        options = {"acquire_timeout": 1, "deadline": 5}
+        with in_front(fleet), Router(fleet.catalog_conninfo(), **options) as router:
             router.run(tasks.submit(tenant, graph, edges), tenant=tenant)
             made = workers(router, tenant, 2, 0.02)
             threads = run_in_threads(made)
@@ -89,14 +88,13 @@ def test_the_primary_dies_and_comes_back(folder, pytestconfig):
 
 
 @pytest.mark.slow
-@pytest.mark.direct
-def test_a_bucket_is_taken_away_while_tasks_are_claimed(blank):
+def test_a_bucket_is_taken_away_while_tasks_are_claimed(blank, laid_out, in_front):
     """Moved by hand, twice, under workers: claims go on at the new home, by the same fences."""
     initialise(blank.plan(buckets=8))
     tenant = uuid4()
     create(blank.catalog, "acme", str(tenant))
     graph, edges = chains(12, 6)
-    with Router(make_conninfo(blank.catalog, user=APP), poll_interval=0.2) as router:
+    with in_front(laid_out, blank.catalog), Router(blank.app, poll_interval=0.2) as router:
         router.run(tasks.submit(tenant, graph, edges), tenant=tenant)
         made = workers(router, tenant, 2, 0.01)
         threads = run_in_threads(made)

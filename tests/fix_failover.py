@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from fix_bouncer import lead
 from fix_fleet import passing_fleet, server_folder
 from fix_processes import children
 
@@ -189,10 +190,13 @@ def kill_at(fleet, step, verb, **arguments):
 
 
 class Stage:
-    """One shard of a primary and a replica, a tenant, and a router that stays open."""
+    """One shard of a primary and a replica, a tenant, and a router that stays open.
 
-    def __init__(self, fleet, router, tenant):
-        self.fleet, self.router, self.tenant = fleet, router, tenant
+    :ivar pooler: what the router goes through, or None
+    """
+
+    def __init__(self, fleet, router, tenant, pooler):
+        self.fleet, self.router, self.tenant, self.pooler = fleet, router, tenant, pooler
         (shard,) = fleet.shards
         self.old, (self.new,) = shard.primary, shard.replicas
 
@@ -210,6 +214,16 @@ class Stage:
     def promote(self):
         with self.superuser(self.new) as conn:
             assert conn.execute("SELECT pg_promote()").fetchone() == (True,)
+        self.lead(self.new)
+
+    def lead(self, server):
+        """Let the pooler, if there is one, lead to a server, as who changes the primary does."""
+        lead(self.pooler, self.fleet.shards[0].name, server)
+
+    def tells(self, receipt, server):
+        """Say whether a receipt names a server, or the pooler's entry, which leads to one."""
+        port = server.port if self.pooler is None else self.pooler.pooler.port
+        return f":{port}/" in receipt.node
 
     def write(self, **options):
         """Write one row; return its receipt."""
@@ -240,12 +254,12 @@ class Stage:
 
 
 @pytest.fixture
-def stage(pytestconfig):
+def stage(pytestconfig, in_front):
     with passing_fleet(pytestconfig, shards=1) as fleet:
         initialise(embedded_plan(fleet, buckets=2))
         tenant = uuid4()
         create(fleet.catalog_conninfo(OPERATOR), "acme", str(tenant))
-        with Router(fleet.catalog_conninfo()) as router:
-            made = Stage(fleet, router, tenant)
+        with in_front(fleet) as pooler, Router(fleet.catalog_conninfo()) as router:
+            made = Stage(fleet, router, tenant, pooler)
             made.until(lambda state: state.settled and state.replicas)
             yield made

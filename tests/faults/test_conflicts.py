@@ -26,11 +26,12 @@ SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE pid = %s AND wait_even
 
 
 @pytest.fixture(scope="module")
-def fleet(pytestconfig):
+def fleet(pytestconfig, in_front):
     """One shard of a primary and two replicas, with a tenant."""
     with passing_fleet(pytestconfig, shards=1, replicas=2) as made:
         initialise(embedded_plan(made, buckets=2))
-        yield made
+        with in_front(made):
+            yield made
 
 
 @pytest.fixture

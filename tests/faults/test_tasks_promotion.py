@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from fix_bouncer import lead
 from judge import judged, wait_until_at_most
 
 from tenantry import LeaseLost, Router, Worker, actors, agents, tasks
@@ -47,15 +48,16 @@ def superuser(fleet, server):
     return psycopg.connect(conninfo, autocommit=True)
 
 
-def kill_and_promote(fleet):
+def kill_and_promote(fleet, pooler):
     """SIGKILL to the primary and its children, and its replica becomes the primary."""
     (shard,) = fleet.shards
     kill(shard.primary)
     with superuser(fleet, shard.replicas[0]) as conn:
         assert conn.execute("SELECT pg_promote()").fetchone() == (True,)
+    lead(pooler, shard.name, shard.replicas[0])
 
 
-def test_no_claim_is_lost_and_none_is_given_twice(fleet):
+def test_no_claim_is_lost_and_none_is_given_twice(fleet, in_front):
     """Two workers go on at the new primary, whom nobody tells; an actor recovers there."""
     tenant = uuid4()
     create(fleet.catalog_conninfo(OPERATOR), "acme", str(tenant))
@@ -69,7 +71,8 @@ def test_no_claim_is_lost_and_none_is_given_twice(fleet):
         time.sleep(0.02)
         finished.append((job.claim.id, job.claim.fence))
 
-    with Router(fleet.catalog_conninfo(), acquire_timeout=1, deadline=5) as router:
+    options = {"acquire_timeout": 1, "deadline": 5}
+    with in_front(fleet) as pooler, Router(fleet.catalog_conninfo(), **options) as router:
 
         def run(factory):
             return router.run(factory, tenant=tenant)
@@ -87,7 +90,7 @@ def test_no_claim_is_lost_and_none_is_given_twice(fleet):
         for thread in threads:
             thread.start()
         wait_until_at_most(router, tenant, len(graph) * 0.6)
-        kill_and_promote(fleet)
+        kill_and_promote(fleet, pooler)
         wait_until_at_most(router, tenant, 1)
         for worker in made:
             worker.stop()

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from fix_bouncer import lead
 from fix_router import make_tenant
 from psycopg import capabilities
 
@@ -207,6 +208,26 @@ def test_an_entry_refuses_a_server_that_became_a_replica(bouncer, laid_out, pool
     finally:
         write(bouncer, text)
     assert SHARD_DATABASE in line
+
+
+@pytest.mark.slow
+def test_an_entry_that_leads_to_another_shard_is_refused(bouncer, laid_out, pooler, tenant):
+    """Who answers says whose it is, and nothing is asked there."""
+    primaries = {it.name: it.primary for it in laid_out.shards}
+    with Router(laid_out.catalog_conninfo(), pooler=pooler, acquire_timeout=1) as router:
+        mine = router.map.shards[router.where(tenant=tenant).shard]
+        (other,) = primaries.keys() - {mine.name}
+        lead(bouncer, mine.name, primaries[other])
+        try:
+            with pytest.raises(ShardUnavailable, match=f"not of {mine.home}"):
+                with router.connection(tenant=tenant):
+                    pass
+        finally:
+            lead(bouncer, mine.name, primaries[mine.name])
+    # PgBouncer holds back from a server that refused the other one's password.
+    with Router(laid_out.catalog_conninfo(), pooler=pooler, acquire_timeout=20) as router:
+        with router.connection(tenant=tenant) as conn:
+            assert conn.execute(READ, (tenant,)).fetchall() == [(tenant,)]
 
 
 def at(router, tenant):

@@ -97,7 +97,7 @@ def through_a_network(laid_out, router, opened, tenant):
     catalog, pooler = laid_out.catalog_conninfo(), router.settings.pooler
     if pooler is not None:
         with proxied(int(parse(pooler)["port"])) as network:
-            # The pooler's keepalives tell it; which session it has to end only itself knows.
+            # Its keepalives find out: no outcome ends a session behind it (howto/pgbouncer.md).
             network.half_open = False
             with opened(catalog, pooler=f"host=127.0.0.1 port={network.port}") as routed:
                 yield routed, network

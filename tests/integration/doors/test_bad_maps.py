@@ -124,6 +124,7 @@ def test_a_server_that_says_nothing_is_not_a_pool_that_is_too_small(opened, rout
 
 
 @pytest.mark.slow
+@pytest.mark.direct("commands go past a pooler: it makes no difference to them")
 def test_commands_do_not_pass_over_it(away, tenantry):
     """The doctor names it; what goes to all shards is refused; the others' tenants are served."""
     fleet, error, _ = away

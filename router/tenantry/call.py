@@ -36,6 +36,7 @@ from tenantry.sqlstates import (
     is_unknown_actor,
     is_unknown_agent,
     is_unknown_tenant,
+    refusal_within,
 )
 
 if TYPE_CHECKING:
@@ -173,6 +174,8 @@ class Call:
             )
         if isinstance(error, TenantryError):
             return None
+        if (refusal := refusal_within(error)) is not None:
+            return refusal
         if self.replica is not None and (is_interrupted(error) or is_fence(error)):
             return ReadInterrupted(
                 f"replica {self.replica} ended a read of {self.route.subject} "

@@ -34,8 +34,6 @@ class Identified(Openable):
     """What both colours share: the place of the connection, and the server that answers there."""
 
     place: Place
-    #: ``host:port/database``, for messages.
-    node_label: str = "(unknown node)"
     system: int = 0
     #: The moment on the monotonic clock since when the connection is there.
     since: float = 0.0
@@ -65,16 +63,18 @@ class Identified(Openable):
 
     @property
     def outdated(self) -> bool:
-        """Whether the shard has gone on since the server was asked who it is, or may have.
+        """Whether the shard has gone on to a newer timeline since the server was asked."""
+        return 0 < self.timeline < self.place.watch.state.timeline
 
-        A pooler may lead elsewhere at any time: while nobody is known to be the primary, also to
-        one that was deposed.
+    @property
+    def reached(self) -> bytes | None:
+        """The timeline that a primary must have come to, where a pooler might lead elsewhere.
+
+        Its entry may be led to another server at any moment, and later to one that was deposed.
         """
-        if self.timeline == 0:
-            return False
-        known = self.place.watch.state
-        bereft = known.settled and known.primary is None and known.timeline > 0
-        return self.timeline < known.timeline or (self.pooled and bereft)
+        if self.timeline == 0 or not self.pooled:
+            return None
+        return b"%08X" % max(self.timeline, self.place.watch.state.timeline)
 
     def proven(self, said: ReplicaState | None) -> int | None:
         """Return the position that a replica said to have replayed, if that holds for it here."""
@@ -110,10 +110,13 @@ class Identified(Openable):
         """
         self.pgconn.send_query(_WHO)
         ((system, timeline, pid, started, home),) = yield from self._answers()
-        self.system, self.timeline = int(system), int(timeline or "0", 16)
+        seen, reached = int(timeline or "0", 16), self.reached
+        self.place.admit(self.node_label, int(system), seen, home)
+        if reached is not None and seen < int(reached, 16):
+            raise self.deposed(reached)
+        self.system, self.timeline = int(system), seen
         # A pooler tells a process id of its own making, and deals sessions out anew.
         self.backend = (int(pid), started) if int(pid) == self.pgconn.backend_pid else None
-        self.place.admit(self.node_label, self.system, self.timeline, home)
 
     def _settle_down(self) -> PQGen[None]:
         yield from self.await_parting()

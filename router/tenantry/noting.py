@@ -8,7 +8,7 @@ import psycopg
 from psycopg._preparing import Prepare
 from psycopg.pq import ExecStatus
 
-from tenantry.flight import land, refusal
+from tenantry.flight import land
 from tenantry.prepared import is_one
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class NotingCursor(psycopg._cursor_base.BaseCursor[Any, Any]):  # noqa: SLF001  
             if result.status == ExecStatus.FATAL_ERROR:
                 conn.statements.clear()
                 conn.note_refusal(result)
-                raise refusal(self._pgconn, result)
+                raise conn.refused(result)
         if conn.call is not None:
             conn.call.unheard = False
         results = landed[before:]

@@ -10,15 +10,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from psycopg import generators
-from psycopg.errors import InFailedSqlTransaction
+from psycopg.errors import DivisionByZero, InFailedSqlTransaction
 from psycopg.pq import ExecStatus, TransactionStatus
 
+from tenantry.errors import ShardUnavailable
 from tenantry.flight import refusal
 from tenantry.parting import Partable
-from tenantry.prelude import READING, SETTINGS, Prelude
+from tenantry.prelude import CURRENT, READING, SETTINGS, Prelude, current
 
 if TYPE_CHECKING:
     from psycopg.abc import PQGen
+    from psycopg.pq.abc import PGresult
 
     from tenantry.call import Call
     from tenantry.prepared import BucketStatements
@@ -42,11 +44,20 @@ class Openable(Partable):
     accompanied: bool = False
     #: Whether the transaction only reads, and is over with the statement that opens it.
     brief: bool = False
+    #: Whether the server of the open transaction is known to have :attr:`reached` its timeline.
+    vouched: bool = True
     #: Whether something may have been left in the session for whoever has the connection next.
     lasting: bool = False
     #: The call that is being served.
     call: Call | None = None
     statements: BucketStatements
+    #: ``host:port/database``, for messages.
+    node_label: str = "(unknown node)"
+
+    @property
+    def reached(self) -> bytes | None:
+        """The timeline that a primary must have come to, where a pooler might lead elsewhere."""
+        return None
 
     def puts_off(self, prelude: Prelude) -> bool:
         """Note how the next transaction opens; say whether that waits for its first statement.
@@ -66,9 +77,16 @@ class Openable(Partable):
         """Open the transaction by one message; give the first row of each of its results."""
         yield from self.await_parting()
         assert self.opening is not None
-        self.pgconn.send_query(self.opening.message)
-        self.opening = None
-        return (yield from self._answers())
+        opening, reached = self.opening, self.reached
+        message, self.opening = opening.message, None
+        if reached is None or opening.settings is not None:
+            # What comes now may have to come before anything that takes a snapshot.
+            self.vouched = reached is None
+            self.pgconn.send_query(message)
+            return (yield from self._answers())
+        self.vouched = True
+        self.pgconn.send_query(message + b"; " + current(reached))
+        return (yield from self._answers())[:-1]
 
     def send_opening(self) -> int:
         """Send what opens the transaction as a part of a flight; return how many answers it has.
@@ -77,6 +95,7 @@ class Openable(Partable):
         docs, 54.2.4, "Pipelining").
         """
         assert self.opening is not None
+        self.vouched = True
         pgconn, named = self.pgconn, self.statements.openers
         parts = self._parts(self.opening)
         self.opening = None
@@ -94,11 +113,32 @@ class Openable(Partable):
         return answers
 
     def _parts(self, opening: Prelude) -> Parts:
-        if self.brief:
-            return ((READING, opening.settings),)
-        if self.statements.prepare_threshold is None:
-            return tuple([(text, None) for text in opening.statements])
-        return ((opening.statements[0], None), (SETTINGS, opening.settings))
+        assert opening.settings is not None
+        text = READING if self.brief else SETTINGS
+        values: tuple[bytes, ...] = opening.settings
+        reached = self.reached
+        if reached is not None:
+            text, values = text + CURRENT, (*values, reached)
+        elif self.statements.prepare_threshold is None and not self.brief:
+            return tuple([(it, None) for it in opening.statements])
+        made = (text, values)
+        return (made,) if self.brief else ((opening.statements[0], None), made)
+
+    def refused(self, result: PGresult) -> Exception:
+        """Return the error of what opens a transaction."""
+        error = refusal(self.pgconn, result)
+        reached = self.reached
+        if reached is not None and isinstance(error, DivisionByZero):
+            return self.deposed(reached)
+        return error
+
+    def deposed(self, reached: bytes) -> ShardUnavailable:
+        """Return the error that says that a pooler leads to a server that must not serve."""
+        return ShardUnavailable(
+            f"{self.node_label} leads to a server that was deposed, or is none that takes writes: "
+            f"it has not come to timeline {int(reached, 16)}, which was seen, or is in recovery; "
+            "lead the pooler's entry to the primary"
+        )
 
     def nothing_to_commit(self) -> bool:
         """Say whether no transaction is open; one that was put off is forgotten.
@@ -126,7 +166,7 @@ class Openable(Partable):
     def _answers(self) -> PQGen[Answers]:
         results = yield from generators.execute(self.pgconn)
         if results[-1].status == ExecStatus.FATAL_ERROR:
-            raise refusal(self.pgconn, results[-1])
+            raise self.refused(results[-1])
         return [
             tuple([(it.get_value(0, column) or b"").decode() for column in range(it.nfields)])
             for it in results

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tenantry.conninfo import node_conninfo, pooled_conninfo, primary_conninfo
 from tenantry.errors import ShardUnavailable
 from tenantry.replicas.plan import FIRST_NEWS_S
+from tenantry.sqlstates import first_line, refusal_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,7 +145,7 @@ class Place:
 
     def failed(self, error: BaseException) -> None:
         """Remember why connecting failed."""
-        self.last_failure = (str(error).splitlines() or [repr(error)])[0]
+        self.last_failure = first_line(refusal_within(error) or error)
 
     def worth_retrying(self, until: float) -> bool:
         """Say whether connecting may be tried again: a new primary may be found any moment."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
+from tenantry.errors import Unavailable
 from tenantry_schema.naming import OPERATION_KEYS
 
 # A bucket that went away is not there by name, or not reachable: undefined_table,
@@ -117,6 +118,16 @@ def is_lost(error: BaseException) -> bool:
     # is shut down, restarted or ended the session.
     lost_stream = isinstance(found, psycopg.OperationalError) and found.sqlstate is None
     return lost_stream or (found.sqlstate or "").startswith(("57P", "08"))
+
+
+def refusal_within(error: BaseException) -> Unavailable | None:
+    """Return our own refusal of a server that psycopg took for its socket's end, or None.
+
+    It takes every OSError so that is raised while it waits, which :class:`Unavailable` is.
+    """
+    found = database_error(error)
+    cause = None if found is None else found.__cause__
+    return cause if isinstance(cause, Unavailable) else None
 
 
 def first_line(error: BaseException) -> str:

@@ -170,7 +170,7 @@ class Truthful(Identified):
         return error if self._declared else self._unknown(f"its rows cannot be read: {error}")
 
     def _before_commit(self) -> PQGen[None]:
-        if self.outdated:
+        if self.outdated or not self.vouched:
             # Within the transaction a pooler asks the server that will commit.
             yield from self.open_now()
             yield from self._who()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import psycopg
@@ -177,6 +178,26 @@ def test_two_primaries_stop_all_writes(stage):
     stage.until(lambda it: "deposed" in it.refused.get(stage.old.name, ""))
     with pytest.raises(ShardUnavailable, match="deposed"):
         stage.write(deadline=2.0)
+
+
+def test_a_deposed_primary_that_nobody_sees_acknowledges_nothing(stage):
+    """A pooler is led back to it while the new one is well: writes fail, and never get there."""
+    stage.kill(stage.old)
+    stage.promote()
+    (shard,) = stage.router.map.shards.values()
+    seen = tuple(it for it in shard.nodes if it.name == stage.new.name)
+    stage.router.map.shards[shard.id] = replace(shard, nodes=seen)
+    assert stage.write(deadline=2.0).token.timeline == 2
+    stage.fleet.start_server(stage.old)
+    stage.lead(stage.old)
+    if stage.pooler is None:
+        assert stage.write(deadline=2.0).token.timeline == 2
+    else:
+        with pytest.raises(ShardUnavailable, match="deposed"):
+            stage.write(deadline=2.0)
+        stage.lead(stage.new)
+        assert stage.write(deadline=2.0).token.timeline == 2
+    assert stage.count(deadline=2.0) == 2
 
 
 def test_a_transaction_that_outlived_its_primary_is_not_committed(stage):

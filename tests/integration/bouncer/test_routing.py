@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
 from uuid import uuid4
 
 import psycopg
@@ -15,17 +16,19 @@ from fix_bouncer import lead
 from fix_router import make_tenant
 from psycopg import capabilities
 
-from tenantry import AsyncRouter, Router
+from tenantry import AsyncRouter, Query, Router, Stale, mint_agent_id
 from tenantry.errors import InvalidConfig, ShardUnavailable, Unavailable
 from tenantry.map import Node
 from tenantry_ops.bouncer.versions import KEEPS_PREPARED
 from tenantry_schema.naming import APP, SHARD_DATABASE
+from tenantry_schema.query import one
 
 SEEN = "SELECT count(*) FROM tenants"
 HERE = """
 SELECT current_setting('search_path'), current_setting('tenantry.tenant', true), pg_backend_pid()
 """
 READ = "SELECT tenant_id FROM tenants WHERE tenant_id = %s"
+AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, 'a')"
 PREPARED = "SELECT name FROM pg_prepared_statements WHERE statement LIKE %s"
 
 
@@ -181,6 +184,56 @@ async def test_the_async_door(laid_out, pooler, one_server):
 
         for _ in range(5):
             await asyncio.gather(*map(look, tenants))
+
+
+def written(tenant, agent):
+    return lambda: one(Query(AGENT, (tenant, agent)))
+
+
+def written_at_last(tenant, agent):
+    return lambda: one(Query(AGENT, (tenant, agent), last=True))
+
+
+def written_serializably(tenant, agent):
+    def work():
+        yield Query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+        yield Query(AGENT, (tenant, agent))
+
+    return work
+
+
+NEWEST = {"read": Stale(seconds=1e-6)}
+
+
+@pytest.mark.parametrize(
+    ("work", "options"),
+    [
+        *product(
+            [written, written_at_last, written_serializably],
+            [{}, {"operation": "once"}, {"token": True}],
+        ),
+        (written, NEWEST),
+        (written_at_last, NEWEST),
+    ],
+)
+def test_an_entry_that_leads_to_a_deposed_primary_is_refused(
+    laid_out, pooler, opened, tenant, *, work, options
+):
+    """Also when it was led there after the connection was made: each transaction asks."""
+    agent = mint_agent_id(tenant)
+    with opened(laid_out.catalog_conninfo(), pooler=pooler, pool_size=1, attempts=1) as router:
+        router.run(written(tenant, mint_agent_id(tenant)), tenant=tenant)
+        shard = router.map.shards[router.where(tenant=tenant).shard]
+        serving = router._pools.find(shard, None)
+        (conn,) = serving._pool._pool
+        # As if the one who was asked had been on a later timeline.
+        conn.timeline += 1
+        for _ in range(8):
+            with pytest.raises(ShardUnavailable, match="deposed"):
+                router.run(work(tenant, agent), tenant=tenant, **options)
+        conn.timeline -= 1
+        gone = Query("SELECT name FROM agents WHERE tenant_id = %s AND id = %s", (tenant, agent))
+        assert router.run(lambda: one(gone), tenant=tenant) is None
 
 
 @pytest.mark.slow

@@ -29,14 +29,16 @@ def traced(conn, path):
         conn.pgconn.set_trace_flags(Trace.SUPPRESS_TIMESTAMPS)
         yield told
         conn.pgconn.untrace()
-    told.extend(line.split("\t") for line in path.read_text().splitlines())
+    fields = [line.split("\t") for line in path.read_text().splitlines()]
+    # A text may go on over lines.
+    told.extend(it for it in fields if len(it) > 2)
 
 
 def round_trips(told):
     """Return how often the server was ready again, and what it was asked."""
     sent = [line for line in told if line[0] == "F" and line[2] in {"Query", "Parse"}]
-    # A statement's name, which may be none, comes before its text.
-    texts = [re.fullmatch(r'(?:"\w*" )?"(.*)"[ 0-9]*', line[3].strip())[1] for line in sent]
+    # A statement's name, which may be none, comes before its text, of which the first line counts.
+    texts = [re.fullmatch(r'(?:"\w*" )?"(.*?)(?:"[ 0-9]*)?', line[3].strip())[1] for line in sent]
     return sum(line[2] == "ReadyForQuery" for line in told), texts
 
 
@@ -84,17 +86,20 @@ async def test_an_async_transaction_opens_so_too(laid_out, tenant, tmp_path, doo
 
 
 def test_what_cannot_travel_goes_after_one_message(narrow, tenant, tmp_path):
-    """Several statements in one text are for the simple protocol, and so is what opens them."""
+    """Several statements in one text are for the simple protocol, and so is what opens them.
+
+    Before COMMIT a pooler's server is asked who it is: nothing that opened them could ask.
+    """
     with narrow.connection(tenant=tenant) as conn:
         pass
     with traced(conn, tmp_path / "trace") as told, narrow.connection(tenant=tenant) as it:
         it.execute(ALONE)
     count, asked = round_trips(told)
     schema = narrow.where(tenant=tenant).schema
-    assert count == 3
+    assert count == 3 + conn.pooled
     assert asked[0].startswith(f'BEGIN; SET LOCAL search_path = "{schema}", "shared"; SET LOCAL ')
     assert asked[0].endswith(f"'{tenant}'")
-    assert asked[1:] == [ALONE, "COMMIT"]
+    assert [asked[1], asked[-1]] == [ALONE, "COMMIT"]
 
 
 def test_a_call_without_a_statement_asks_nothing(narrow, tenant, tmp_path):

@@ -154,6 +154,8 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
     @contextmanager
     def pipeline(self) -> Iterator[psycopg.Pipeline]:
         """Switch to pipeline mode within the routed transaction."""
+        # Within it nobody could ask a pooler's server who it is.
+        self.bare = False
         self.open_before()
         with super().pipeline() as pipeline:
             yield pipeline
@@ -187,6 +189,8 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
             try:
                 waiting.wait(steps, self.pgconn.socket, interval=_LOOK_S)
             except BaseException as error:
+                # What was interrupted cleans up now, not when its traceback is forgotten.
+                steps.close()
                 meant = self._after_failed_commit(error)
                 if meant is None or meant is error:
                     raise
@@ -282,6 +286,8 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
     @asynccontextmanager
     async def pipeline(self) -> AsyncIterator[psycopg.AsyncPipeline]:
         """Switch to pipeline mode within the routed transaction."""
+        # Within it nobody could ask a pooler's server who it is.
+        self.bare = False
         await self.open_before()
         async with super().pipeline() as pipeline:
             yield pipeline
@@ -315,6 +321,8 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
             try:
                 await waiting.wait_async(steps, self.pgconn.socket, interval=_LOOK_S)
             except BaseException as error:
+                # What was interrupted cleans up now, not when its traceback is forgotten.
+                steps.close()
                 meant = self._after_failed_commit(error)
                 if meant is None or meant is error:
                     raise

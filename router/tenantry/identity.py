@@ -67,12 +67,12 @@ class Identified(Openable):
         return 0 < self.timeline < self.place.watch.state.timeline
 
     @property
-    def reached(self) -> bytes | None:
+    def needed(self) -> bytes | None:
         """The timeline that a primary must have come to, where a pooler might lead elsewhere.
 
         Its entry may be led to another server at any moment, and later to one that was deposed.
         """
-        if self.timeline == 0 or not self.pooled:
+        if self.timeline == 0 or not self.pooled or self.place.node is not None:
             return None
         return b"%08X" % max(self.timeline, self.place.watch.state.timeline)
 
@@ -110,10 +110,10 @@ class Identified(Openable):
         """
         self.pgconn.send_query(_WHO)
         ((system, timeline, pid, started, home),) = yield from self._answers()
-        seen, reached = int(timeline or "0", 16), self.reached
+        seen, needed = int(timeline or "0", 16), self.needed
         self.place.admit(self.node_label, int(system), seen, home)
-        if reached is not None and seen < int(reached, 16):
-            raise self.deposed(reached)
+        if needed is not None and seen < int(needed, 16):
+            raise self.deposed(needed)
         self.system, self.timeline = int(system), seen
         # A pooler tells a process id of its own making, and deals sessions out anew.
         self.backend = (int(pid), started) if int(pid) == self.pgconn.backend_pid else None

@@ -48,7 +48,7 @@ class NotingCursor(psycopg._cursor_base.BaseCursor[Any, Any]):  # noqa: SLF001  
         if conn.opening is not None or conn.leaving:
             found, name = self._get_prepared(pgq, prepare)
             # To prepare takes an answer of its own.
-            if found is not Prepare.SHOULD and (name or pgq.params or is_one(pgq.query)):
+            if found is not Prepare.SHOULD and (pgq.params or is_one(pgq.query)):
                 yield from self._fly(pgq, name, binary=binary)
                 return
             yield from conn.open_now()

@@ -16,7 +16,7 @@ from psycopg.pq import ExecStatus, TransactionStatus
 from tenantry.errors import ShardUnavailable
 from tenantry.flight import refusal
 from tenantry.parting import Partable
-from tenantry.prelude import CURRENT, READING, SETTINGS, Prelude, current
+from tenantry.prelude import CHECKED, READING, SETTINGS, Prelude, check
 
 if TYPE_CHECKING:
     from psycopg.abc import PQGen
@@ -44,7 +44,10 @@ class Openable(Partable):
     accompanied: bool = False
     #: Whether the transaction only reads, and is over with the statement that opens it.
     brief: bool = False
-    #: Whether the server of the open transaction is known to have :attr:`reached` its timeline.
+    #: Whether nothing that opens the transaction takes a snapshot.
+    bare: bool = True
+    #: Whether the server of the open transaction is known to have come to the timeline that is
+    #: :attr:`needed`.
     vouched: bool = True
     #: Whether something may have been left in the session for whoever has the connection next.
     lasting: bool = False
@@ -55,7 +58,7 @@ class Openable(Partable):
     node_label: str = "(unknown node)"
 
     @property
-    def reached(self) -> bytes | None:
+    def needed(self) -> bytes | None:
         """The timeline that a primary must have come to, where a pooler might lead elsewhere."""
         return None
 
@@ -67,6 +70,9 @@ class Openable(Partable):
         self._check_connection_ok()
         self.statements.schema = prelude.schema.encode()
         self.statements.wrote = False
+        # Whoever was interrupted may have left them.
+        self.brief = self.accompanied = False
+        self.vouched, self.bare = True, prelude.settings is not None
         if self.lasting:
             self.lasting = False
             prelude = Prelude(_CLEAN + prelude.statements, prelude.schema)
@@ -77,15 +83,15 @@ class Openable(Partable):
         """Open the transaction by one message; give the first row of each of its results."""
         yield from self.await_parting()
         assert self.opening is not None
-        opening, reached = self.opening, self.reached
+        opening, needed = self.opening, self.needed
         message, self.opening = opening.message, None
-        if reached is None or opening.settings is not None:
+        if needed is None or self.bare:
             # What comes now may have to come before anything that takes a snapshot.
-            self.vouched = reached is None
+            self.vouched = needed is None
             self.pgconn.send_query(message)
             return (yield from self._answers())
         self.vouched = True
-        self.pgconn.send_query(message + b"; " + current(reached))
+        self.pgconn.send_query(message + b"; " + check(needed))
         return (yield from self._answers())[:-1]
 
     def send_opening(self) -> int:
@@ -116,9 +122,9 @@ class Openable(Partable):
         assert opening.settings is not None
         text = READING if self.brief else SETTINGS
         values: tuple[bytes, ...] = opening.settings
-        reached = self.reached
-        if reached is not None:
-            text, values = text + CURRENT, (*values, reached)
+        needed = self.needed
+        if needed is not None:
+            text, values = text + CHECKED, (*values, needed)
         elif self.statements.prepare_threshold is None and not self.brief:
             return tuple([(it, None) for it in opening.statements])
         made = (text, values)
@@ -127,16 +133,16 @@ class Openable(Partable):
     def refused(self, result: PGresult) -> Exception:
         """Return the error of what opens a transaction."""
         error = refusal(self.pgconn, result)
-        reached = self.reached
-        if reached is not None and isinstance(error, DivisionByZero):
-            return self.deposed(reached)
+        needed = self.needed
+        if needed is not None and isinstance(error, DivisionByZero):
+            return self.deposed(needed)
         return error
 
-    def deposed(self, reached: bytes) -> ShardUnavailable:
+    def deposed(self, needed: bytes) -> ShardUnavailable:
         """Return the error that says that a pooler leads to a server that must not serve."""
         return ShardUnavailable(
             f"{self.node_label} leads to a server that was deposed, or is none that takes writes: "
-            f"it has not come to timeline {int(reached, 16)}, which was seen, or is in recovery; "
+            f"it has not come to timeline {int(needed, 16)}, which was seen, or is in recovery; "
             "lead the pooler's entry to the primary"
         )
 

@@ -21,22 +21,23 @@ if TYPE_CHECKING:
 _PATH = sql.SQL("{schema}, {shared}")
 _SET_PATH = b"SET LOCAL search_path = "
 _SET = sql.SQL("SET LOCAL {setting} = {value}")
-#: What sets a transaction's path and tenant where values may be given: one text for all of them.
-SETTINGS = (
-    "SELECT pg_catalog.set_config('search_path', $1, true), "
+_SETTINGS = (
+    "pg_catalog.set_config('search_path', $1, true), "
     f"pg_catalog.set_config('{TENANT_SETTING}', $2, true)"
-).encode()
+)
+#: What sets a transaction's path and tenant where values may be given: one text for all of them.
+SETTINGS = f"SELECT {_SETTINGS}".encode()
 #: The same for a transaction that only reads and ends with the flight that it opened with.
-READING = b"SELECT pg_catalog.set_config('transaction_read_only', 'on', true), " + SETTINGS[7:]
+READING = f"SELECT pg_catalog.set_config('transaction_read_only', 'on', true), {_SETTINGS}".encode()
 # A WAL file's name begins with the timeline (Postgres docs, 9.28.3). A division fails whatever
 # the session's settings are, which anybody may have changed.
-_CURRENT = (
+_CHECK = (
     "1 / CASE WHEN pg_catalog.pg_is_in_recovery() THEN 0 WHEN pg_catalog.substr("
     "pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) "
     'COLLATE "C" < {} THEN 0 ELSE 1 END'
 )
 #: What is added to both where a pooler may lead to a primary that was deposed: it fails there.
-CURRENT = f", {_CURRENT.format('$3')}".encode()
+CHECKED = f", {_CHECK.format('$3')}".encode()
 # While no tenant is named the agent's own row is visible by its id (policy on `agents`), and tells
 # the tenant that all other policies ask for. No row leaves the setting empty: no rows at all.
 _FIND_TENANT = sql.SQL(
@@ -178,12 +179,12 @@ def on_primary(reading: Prelude) -> Prelude:
     return Prelude((*reading.statements, WRITTEN + b", " + LINES), reading.schema)
 
 
-def current(timeline: bytes) -> bytes:
+def check(timeline: bytes) -> bytes:
     """Return the statement that fails where a primary has not come to a timeline, or is none.
 
     :param timeline: as in the names of WAL files
     """
-    return f"SELECT {_CURRENT.format(sql.Literal(timeline.decode()).as_string(None))}".encode()
+    return f"SELECT {_CHECK.format(sql.Literal(timeline.decode()).as_string(None))}".encode()
 
 
 def scatter_prelude() -> Prelude:

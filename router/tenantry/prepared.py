@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 
 # A text without values may be several statements, or a COPY, which no flight can carry.
 _ONE = re.compile(rb"\s*(select|insert|update|delete|merge|with|values)\b[^;]*", re.IGNORECASE)
-# A word too many costs one more message at COMMIT. A function that writes is not seen.
-_WRITES = re.compile(rb"\b(insert|update|delete|merge)\b", re.IGNORECASE)
+# A word too many costs one more message at COMMIT. A function that writes is not seen, but for the
+# one by which an outcome is made durable (outcome.py).
+_WRITES = re.compile(
+    rb"\b(insert|update|delete|merge|into|pg_logical_emit_message)\b", re.IGNORECASE
+)
+_READS = re.compile(rb"\s*(select|with|values|table|show|set|fetch|close)\b", re.IGNORECASE)
 
 
 class BucketStatements(PrepareManager):
@@ -86,4 +90,4 @@ def is_one(text: bytes) -> bool:
 
 @lru_cache(maxsize=4096)
 def _may_write(text: bytes) -> bool:
-    return _WRITES.search(text) is not None
+    return _READS.match(text) is None or _WRITES.search(text) is not None

@@ -133,7 +133,11 @@ class Truthful(Identified):
             yield from self.hear_commit()
         else:
             self.committing = True
-            self._acknowledge((yield from self._exec_command(b"COMMIT")))
+            result = yield from self._exec_command(b"COMMIT")
+            if self._pipeline is not None:
+                # Until then nothing was sent.
+                yield from self._pipeline._sync_gen()  # noqa: SLF001  psycopg's own way
+            self._acknowledge(result)
 
     def _conclude(self, cursor: BaseCursor[Any, Any], query: Query) -> PQGen[None]:
         """Run the last statement of the transaction, and commit: in one flight where that can be.
@@ -148,6 +152,9 @@ class Truthful(Identified):
                 yield from statement
             finally:
                 self.brief = False
+            if self.outdated:
+                yield from self._who()
+            self.place.check_one_primary()
             return
         yield from self._before_commit()
         self.leaving = self.statements.leaving = True
@@ -194,7 +201,10 @@ class Truthful(Identified):
             self.call.receipt.committed(token)
 
     def send_commit(self) -> None:
-        """Send together the question for the id of what wrote, the COMMIT, and for its position."""
+        """Send together the question for the id of what wrote, the COMMIT, and for its position.
+
+        What asks for the id raises ``synchronous_commit`` as well.
+        """
         pgconn = self.pgconn
         self.committing = True
         self._asked_xid = self.statements.wrote or self.wants_position

@@ -13,7 +13,8 @@ from psycopg import IsolationLevel
 from psycopg.pq import Trace, TransactionStatus
 from sqlalchemy import text
 
-from tenantry import AsyncRouter, Router, Stale, mint_agent_id
+from tenantry import AsyncRouter, Query, Router, Stale, mint_agent_id
+from tenantry_schema.query import every
 
 ONE = "SELECT 1"
 #: A statement that may not travel with what opens its transaction.
@@ -100,6 +101,7 @@ def test_what_cannot_travel_goes_after_one_message(narrow, tenant, tmp_path):
     assert asked[0].startswith(f'BEGIN; SET LOCAL search_path = "{schema}", "shared"; SET LOCAL ')
     assert asked[0].endswith(f"'{tenant}'")
     assert [asked[1], asked[-1]] == [ALONE, "COMMIT"]
+    assert conn.pooled or len(asked) == 3
 
 
 def test_a_call_without_a_statement_asks_nothing(narrow, tenant, tmp_path):
@@ -251,11 +253,43 @@ def test_the_transaction_is_the_routers(router, tenant, change):
         assert conn.execute(WHOSE).fetchone() == (str(tenant),)
 
 
-def test_a_transaction_may_be_characterised_first(router, tenant):
-    """Nothing that opens it has taken a snapshot."""
-    with router.connection(tenant=tenant) as conn:
-        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        assert conn.execute("SHOW transaction_isolation").fetchone() == ("repeatable read",)
+@pytest.mark.parametrize("between", [0, 1])
+def test_a_transaction_may_be_characterised_first(narrow, tenant, between):
+    """Nothing that opens it has taken a snapshot, also when it is prepared and after another."""
+    for _ in range(8):
+        with narrow.connection(tenant=tenant) as conn:
+            conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            assert conn.execute("SHOW transaction_isolation").fetchone() == ("repeatable read",)
+        for _ in range(between):
+            with narrow.connection(tenant=tenant) as conn:
+                conn.execute(ONE)
+
+
+AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, 'a')"
+
+
+def test_a_commit_within_a_pipeline_has_happened(narrow, router, tenant):
+    """When it returns; a failure before it is told there."""
+    with narrow.connection(tenant=tenant) as conn, conn.pipeline():
+        conn.execute(AGENT, (tenant, mint_agent_id(tenant)))
+        conn.commit()
+        with router.connection(tenant=tenant) as other:
+            assert other.execute("SELECT count(*) FROM agents").fetchone() == (1,)
+    with pytest.raises(psycopg.errors.NotNullViolation):
+        with narrow.connection(tenant=tenant) as conn, conn.pipeline():
+            conn.execute(AGENT, (tenant, None))
+            conn.commit()
+
+
+def test_what_opened_alone_costs_the_next_nothing(narrow, tenant, tmp_path):
+    """A last statement travels with its COMMIT again, also behind a pooler."""
+    with narrow.connection(tenant=tenant) as conn:
+        conn.execute(ALONE)
+    with traced(conn, tmp_path / "trace") as told:
+        narrow.run(lambda: every(Query("SELECT %s::int", (1,), last=True)), tenant=tenant)
+    count, asked = round_trips(told)
+    assert count == 2
+    assert [asked[0], asked[-1]] == ["BEGIN", "COMMIT"]
 
 
 @pytest.mark.parametrize("values", [None, (0,)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -22,8 +23,9 @@ from reading import (
     until_replayed,
 )
 
-from tenantry import AtLeast, DeadlineExceeded, Query, ReadInterrupted, Receipt, Stale
+from tenantry import AsyncRouter, AtLeast, DeadlineExceeded, Query, ReadInterrupted, Receipt, Stale
 from tenantry_schema.naming import SHARD_DATABASE
+from tenantry_schema.query import every
 
 
 def test_a_read_that_met_a_recovery_conflict_is_read_again(laid_out, router, door, tenant):
@@ -162,6 +164,29 @@ def test_a_last_read_may_follow_before_a_commit_is_answered(narrow, tenant):
         assert conn.parting
         assert narrow.run(lambda: count(tenant, last=True), tenant=tenant, read=LENIENT) == 1
         assert not conn.parting
+
+
+@pytest.mark.direct("a pooler's replica says itself where it stands, before the first statement")
+async def test_a_last_read_that_is_cancelled_leaves_nothing_behind(laid_out, router, tenant):
+    """The next call on its connection has a transaction of several statements."""
+    until_replayed(router, tenant, add_agent(router, tenant))
+    async with AsyncRouter(laid_out.catalog_conninfo(), pool_size=1) as narrow:
+        async with narrow.connection(tenant=tenant, read=LENIENT) as conn:
+            until_asked(narrow, tenant, conn)
+        async with narrow.connection(tenant=tenant, read=LENIENT) as conn:
+            await conn.execute(COUNT, (tenant,))
+        sleep = Query("SELECT pg_sleep(%s)", (20,), last=True)
+        try:
+            async with asyncio.timeout(0.2):
+                await narrow.run(lambda: every(sleep), tenant=tenant, read=LENIENT)
+        except TimeoutError:
+            # Its traceback is still there, and whatever that holds.
+            async with narrow.connection(tenant=tenant, read=LENIENT) as conn:
+                for _ in range(2):
+                    cursor = await conn.execute(COUNT, (tenant,))
+                    assert await cursor.fetchone() == (1,)
+        else:
+            raise AssertionError("it was not cancelled")
 
 
 @pytest.mark.direct("a pooler has the sessions between two calls, and sees them end itself")

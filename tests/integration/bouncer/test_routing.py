@@ -203,32 +203,23 @@ def written_serializably(tenant, agent):
 
 
 NEWEST = {"read": Stale(seconds=1e-6)}
+WRITES = [{}, {"operation": "once"}, {"token": True}]
+ASKED = [
+    *product([written, written_at_last], [*WRITES, NEWEST]),
+    *product([written_serializably], WRITES),
+]
 
 
-@pytest.mark.parametrize(
-    ("work", "options"),
-    [
-        *product(
-            [written, written_at_last, written_serializably],
-            [{}, {"operation": "once"}, {"token": True}],
-        ),
-        (written, NEWEST),
-        (written_at_last, NEWEST),
-    ],
-)
-def test_an_entry_that_leads_to_a_deposed_primary_is_refused(
-    laid_out, pooler, opened, tenant, *, work, options
-):
+def test_an_entry_that_leads_to_a_deposed_primary_is_refused(laid_out, pooler, opened, tenant):
     """Also when it was led there after the connection was made: each transaction asks."""
     agent = mint_agent_id(tenant)
     with opened(laid_out.catalog_conninfo(), pooler=pooler, pool_size=1, attempts=1) as router:
         router.run(written(tenant, mint_agent_id(tenant)), tenant=tenant)
         shard = router.map.shards[router.where(tenant=tenant).shard]
-        serving = router._pools.find(shard, None)
-        (conn,) = serving._pool._pool
+        (conn,) = router._pools.find(shard, None)._pool._pool
         # As if the one who was asked had been on a later timeline.
         conn.timeline += 1
-        for _ in range(8):
+        for work, options in (it for it in ASKED for _ in range(8)):
             with pytest.raises(ShardUnavailable, match="deposed"):
                 router.run(work(tenant, agent), tenant=tenant, **options)
         conn.timeline -= 1

@@ -74,7 +74,11 @@ class Identified(Openable):
         """
         if self.timeline == 0 or not self.pooled or self.place.node is not None:
             return None
-        return b"%08X" % max(self.timeline, self.place.watch.state.timeline)
+        return b"%08X" % max(self.timeline, self.place.watch.state.timeline, self.place.reached)
+
+    def note_timeline(self, timeline: str) -> None:
+        """Remember on which timeline a pooler's server has answered: the sampler may not see it."""
+        self.place.reached = max(self.place.reached, int(timeline, 16))
 
     def proven(self, said: ReplicaState | None) -> int | None:
         """Return the position that a replica said to have replayed, if that holds for it here."""

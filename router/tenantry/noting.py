@@ -86,6 +86,9 @@ class NotingCursor(psycopg._cursor_base.BaseCursor[Any, Any]):  # noqa: SLF001  
                 conn.statements.clear()
                 conn.note_refusal(result)
                 raise conn.refused(result)
+        if before and conn.needed is not None:
+            told = landed[before - 1]
+            conn.note_timeline((told.get_value(0, told.nfields - 1) or b"").decode())
         if conn.call is not None:
             conn.call.unheard = False
         results = landed[before:]

@@ -79,6 +79,9 @@ class Openable(Partable):
         self.opening = prelude
         return prelude.settings is not None
 
+    def note_timeline(self, timeline: str) -> None:
+        """Remember on which timeline a pooler's server has answered."""
+
     def open_alone(self) -> PQGen[Answers]:
         """Open the transaction by one message; give the first row of each of its results."""
         yield from self.await_parting()
@@ -92,7 +95,9 @@ class Openable(Partable):
             return (yield from self._answers())
         self.vouched = True
         self.pgconn.send_query(message + b"; " + check(needed))
-        return (yield from self._answers())[:-1]
+        *answers, (timeline,) = yield from self._answers()
+        self.note_timeline(timeline)
+        return answers
 
     def send_opening(self) -> int:
         """Send what opens the transaction as a part of a flight; return how many answers it has.

@@ -28,6 +28,7 @@ class Place:
     :ivar node: None for the primary
     :param pooler: the parsed conninfo of a PgBouncer that everything goes through, or None
     :ivar kept: the most prepared statements of one connection
+    :ivar reached: the newest timeline that a pooler's server has answered on
     :ivar last_failure: why the last attempt to connect failed, None after a success
     """
 
@@ -42,6 +43,7 @@ class Place:
         self.watch = watch
         self.node = node
         self.kept = settings.prepared_max
+        self.reached = 0
         self.last_failure: str | None = None
         self._attempts: set[object] = set()
         self._given = given

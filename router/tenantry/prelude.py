@@ -29,14 +29,17 @@ _SETTINGS = (
 SETTINGS = f"SELECT {_SETTINGS}".encode()
 #: The same for a transaction that only reads and ends with the flight that it opened with.
 READING = f"SELECT pg_catalog.set_config('transaction_read_only', 'on', true), {_SETTINGS}".encode()
-# A WAL file's name begins with the timeline (Postgres docs, 9.28.3). A division fails whatever
-# the session's settings are, which anybody may have changed.
-_CHECK = (
-    "1 / CASE WHEN pg_catalog.pg_is_in_recovery() THEN 0 WHEN pg_catalog.substr("
-    "pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) "
-    'COLLATE "C" < {} THEN 0 ELSE 1 END'
+# A WAL file's name begins with the timeline (Postgres docs, 9.28.3).
+_TIMELINE = (
+    "pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)"
 )
-#: What is added to both where a pooler may lead to a primary that was deposed: it fails there.
+# A division fails whatever the session's settings are, which anybody may have changed.
+_CHECK = (
+    "CASE WHEN 1 / CASE WHEN pg_catalog.pg_is_in_recovery() THEN 0 "
+    f'WHEN {_TIMELINE} COLLATE "C" < {{}} THEN 0 ELSE 1 END = 1 THEN {_TIMELINE} END'
+)
+#: What is added to both where a pooler may lead to a primary that was deposed: it fails there, and
+#: gives the timeline elsewhere.
 CHECKED = f", {_CHECK.format('$3')}".encode()
 # While no tenant is named the agent's own row is visible by its id (policy on `agents`), and tells
 # the tenant that all other policies ask for. No row leaves the setting empty: no rows at all.
@@ -181,6 +184,8 @@ def on_primary(reading: Prelude) -> Prelude:
 
 def check(timeline: bytes) -> bytes:
     """Return the statement that fails where a primary has not come to a timeline, or is none.
+
+    Elsewhere it gives its timeline.
 
     :param timeline: as in the names of WAL files
     """

@@ -210,19 +210,27 @@ ASKED = [
 ]
 
 
-def test_an_entry_that_leads_to_a_deposed_primary_is_refused(laid_out, pooler, opened, tenant):
+@pytest.mark.parametrize("seen", ["by the connection", "by another"])
+def test_an_entry_that_leads_to_a_deposed_primary_is_refused(
+    laid_out, pooler, opened, tenant, seen
+):
     """Also when it was led there after the connection was made: each transaction asks."""
     agent = mint_agent_id(tenant)
     with opened(laid_out.catalog_conninfo(), pooler=pooler, pool_size=1, attempts=1) as router:
         router.run(written(tenant, mint_agent_id(tenant)), tenant=tenant)
-        shard = router.map.shards[router.where(tenant=tenant).shard]
-        (conn,) = router._pools.find(shard, None)._pool._pool
-        # As if the one who was asked had been on a later timeline.
-        conn.timeline += 1
+        serving = router._pools.find(router.map.shards[router.where(tenant=tenant).shard], None)
+        (conn,) = serving._pool._pool
+        before = conn.timeline
+        assert serving.place.reached == before
+        # As if one who was asked had been on a later timeline.
+        if seen == "by another":
+            serving.place.reached += 1
+        else:
+            conn.timeline += 1
         for work, options in (it for it in ASKED for _ in range(8)):
             with pytest.raises(ShardUnavailable, match="deposed"):
                 router.run(work(tenant, agent), tenant=tenant, **options)
-        conn.timeline -= 1
+        serving.place.reached = conn.timeline = before
         gone = Query("SELECT name FROM agents WHERE tenant_id = %s AND id = %s", (tenant, agent))
         assert router.run(lambda: one(gone), tenant=tenant) is None
 

@@ -106,8 +106,6 @@ class ShardView:
         self._identities: dict[str, Identity] = {}
         self._samples: dict[str, Sample] = {}
         self._lost: dict[str, str] = {}
-        #: Who is listed by mistake, or None when that must be looked at anew.
-        self._found_foreign: dict[str, str] | None = None
         #: node -> the life in which it was seen in recovery.
         self._watched: dict[str, str] = {}
         self._timeline = 0
@@ -118,14 +116,11 @@ class ShardView:
     def identified(self, node: str, identity: Identity) -> None:
         """Take in who a node is: asked once for each connection."""
         self._identities[node] = identity
-        self._found_foreign = None
 
     def noted(self, node: str, sample: Sample) -> None:
         """Take in what a node answered."""
-        if node not in self._samples:
-            self._lost.pop(node, None)
-            self._found_foreign = None
         self._samples[node] = sample
+        self._lost.pop(node, None)
         if sample.recovery:
             self._watched[node] = self._identities[node].started
 
@@ -133,7 +128,6 @@ class ShardView:
         """Take in that a node does not answer any more."""
         self._samples.pop(node, None)
         self._lost[node] = why
-        self._found_foreign = None
 
     def uncertified(self) -> tuple[str, str | None] | None:
         """Return the primary whose timeline nobody wrote down, and its life if it was watched."""
@@ -173,9 +167,7 @@ class ShardView:
 
     def _foreign(self) -> dict[str, str]:
         """Return the nodes that are listed by mistake, and why they have no say."""
-        if self._found_foreign is not None:
-            return self._found_foreign
-        found = self._found_foreign = {}
+        found = {}
         for name in self._samples:
             who = self._identities[name]
             if who.home != self._home:
@@ -210,9 +202,7 @@ class ShardView:
         if self._trail_of != (name, self._timeline):
             self._trail_of, self._trail = (name, self._timeline), Trail()
         self._trail.note(sample.sent, sample.position)
-        system = self._identities[name].system
-        if system != self._system:
-            self._system, self._found_foreign = system, None
+        self._system = self._identities[name].system
         return name
 
     def _replicas(self, primary: str, refused: dict[str, str]) -> Iterable[ReplicaState]:

@@ -67,14 +67,14 @@ class Identified(Openable):
         return 0 < self.timeline < self.place.watch.state.timeline
 
     @property
-    def needed(self) -> bytes | None:
+    def needed(self) -> int | None:
         """The timeline that a primary must have come to, where a pooler might lead elsewhere.
 
         Its entry may be led to another server at any moment, and later to one that was deposed.
         """
         if self.timeline == 0 or not self.pooled or self.place.node is not None:
             return None
-        return b"%08X" % max(self.timeline, self.place.watch.state.timeline, self.place.reached)
+        return max(self.timeline, self.place.watch.state.timeline, self.place.reached)
 
     def note_timeline(self, timeline: str) -> None:
         """Remember on which timeline a pooler's server has answered: the sampler may not see it."""
@@ -116,7 +116,7 @@ class Identified(Openable):
         ((system, timeline, pid, started, home),) = yield from self._answers()
         seen, needed = int(timeline or "0", 16), self.needed
         self.place.admit(self.node_label, int(system), seen, home)
-        if needed is not None and seen < int(needed, 16):
+        if needed is not None and seen < needed:
             raise self.deposed(needed)
         self.system, self.timeline = int(system), seen
         # A pooler tells a process id of its own making, and deals sessions out anew.

@@ -58,7 +58,7 @@ class Openable(Partable):
     node_label: str = "(unknown node)"
 
     @property
-    def needed(self) -> bytes | None:
+    def needed(self) -> int | None:
         """The timeline that a primary must have come to, where a pooler might lead elsewhere."""
         return None
 
@@ -70,8 +70,8 @@ class Openable(Partable):
         self._check_connection_ok()
         self.statements.schema = prelude.schema.encode()
         self.statements.wrote = False
-        # Whoever was interrupted may have left them.
-        self.brief = self.accompanied = False
+        # Whoever was interrupted may have left it.
+        self.accompanied = False
         self.vouched, self.bare = True, prelude.settings is not None
         if self.lasting:
             self.lasting = False
@@ -129,7 +129,7 @@ class Openable(Partable):
         values: tuple[bytes, ...] = opening.settings
         needed = self.needed
         if needed is not None:
-            text, values = text + CHECKED, (*values, needed)
+            text, values = text + CHECKED, (*values, b"%08X" % needed)
         elif self.statements.prepare_threshold is None and not self.brief:
             return tuple([(it, None) for it in opening.statements])
         made = (text, values)
@@ -143,11 +143,11 @@ class Openable(Partable):
             return self.deposed(needed)
         return error
 
-    def deposed(self, needed: bytes) -> ShardUnavailable:
+    def deposed(self, needed: int) -> ShardUnavailable:
         """Return the error that says that a pooler leads to a server that must not serve."""
         return ShardUnavailable(
             f"{self.node_label} leads to a server that was deposed, or is none that takes writes: "
-            f"it has not come to timeline {int(needed, 16)}, which was seen, or is in recovery; "
+            f"it has not come to timeline {needed}, which was seen, or is in recovery; "
             "lead the pooler's entry to the primary"
         )
 

@@ -60,10 +60,7 @@ LINES = (
     b"switch_lsn), ',' ORDER BY id) FROM tenantry.lineage)"
 )
 #: Where a primary stands: the position behind what it has written, and its timeline.
-WRITTEN = (
-    b"SELECT pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.substr("
-    b"pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)"
-)
+WRITTEN = f"SELECT pg_catalog.pg_current_wal_insert_lsn(), {_TIMELINE}".encode()
 
 _OPERATION = sql.SQL(
     "INSERT INTO {table} (tenant_id, key) VALUES (current_setting({setting})::{type}, {key})"
@@ -182,14 +179,13 @@ def on_primary(reading: Prelude) -> Prelude:
     return Prelude((*reading.statements, WRITTEN + b", " + LINES), reading.schema)
 
 
-def check(timeline: bytes) -> bytes:
+def check(timeline: int) -> bytes:
     """Return the statement that fails where a primary has not come to a timeline, or is none.
 
     Elsewhere it gives its timeline.
-
-    :param timeline: as in the names of WAL files
     """
-    return f"SELECT {_CHECK.format(sql.Literal(timeline.decode()).as_string(None))}".encode()
+    known = f"'{timeline:08X}'"
+    return f"SELECT {_CHECK.format(known)}".encode()
 
 
 def scatter_prelude() -> Prelude:

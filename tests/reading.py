@@ -13,6 +13,8 @@ from tenantry_schema.models import Agent
 from tenantry_schema.naming import SHARD_DATABASE
 
 COUNT = "SELECT count(*) FROM agents WHERE tenant_id = %s"
+#: Younger than any replica can show, so that the primary answers.
+NEWEST = Stale(seconds=1e-6)
 LENIENT = Stale(seconds=60, otherwise="wait", wait=timedelta(seconds=20))
 
 

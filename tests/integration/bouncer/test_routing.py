@@ -15,8 +15,9 @@ import pytest
 from fix_bouncer import lead
 from fix_router import make_tenant
 from psycopg import capabilities
+from reading import NEWEST
 
-from tenantry import AsyncRouter, Query, Router, Stale, mint_agent_id
+from tenantry import AsyncRouter, Query, Router, mint_agent_id
 from tenantry.errors import InvalidConfig, ShardUnavailable, Unavailable
 from tenantry.map import Node
 from tenantry_ops.bouncer.versions import KEEPS_PREPARED
@@ -202,10 +203,9 @@ def written_serializably(tenant, agent):
     return work
 
 
-NEWEST = {"read": Stale(seconds=1e-6)}
 WRITES = [{}, {"operation": "once"}, {"token": True}]
 ASKED = [
-    *product([written, written_at_last], [*WRITES, NEWEST]),
+    *product([written, written_at_last], [*WRITES, {"read": NEWEST}]),
     *product([written_serializably], WRITES),
 ]
 

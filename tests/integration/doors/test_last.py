@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 import psycopg
 import pytest
 from fix_commits import WAITING, unknown_when_cancelled, until_row
-from reading import shard_of
+from reading import NEWEST, shard_of
 
 from tenantry import (
     AlreadyDone,
@@ -31,8 +31,6 @@ SETTINGS = (
     "SELECT current_setting('search_path'), current_setting('tenantry.tenant'), "
     "current_setting('transaction_read_only')"
 )
-#: Younger than any replica can show, so that the primary answers.
-NEWEST = Stale(seconds=1e-6)
 LOCK = "SELECT name FROM agents WHERE tenant_id = %s AND id = %s FOR UPDATE"
 BLOCKED = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from reading import add_agent
+from reading import NEWEST, add_agent
 
-from tenantry import AtLeast, Query, Receipt, Stale
+from tenantry import AtLeast, Query, Receipt
 from tenantry_schema.naming import SHARD_DATABASE
 
 WRITES = [
@@ -70,7 +70,7 @@ def as_the_last(router, tenant, statement, read, receipt):
 def test_a_declared_read_cannot_write(router, tenant, statement, where, execute):
     """Postgres itself refuses, on the primary that answers instead as well."""
     wait = AtLeast(add_agent(router, tenant), otherwise="wait", wait=timedelta(seconds=20))
-    read = wait if where == "replica" else Stale(seconds=1e-6)
+    read = wait if where == "replica" else NEWEST
     receipt = Receipt()
     with pytest.raises(psycopg.Error) as refused:
         execute(router, tenant, statement, read, receipt)

@@ -153,6 +153,13 @@ def findings(fleet):
     return {it.object: it.problem for it in found}
 
 
+def last_said(fleet, lines=40):
+    """Return the ends of all servers' logs: what a failed test in CI leaves to look at."""
+    return "\n".join(
+        line for it in fleet.servers for line in it.log.read_text().splitlines()[-lines:]
+    )
+
+
 def tenantry(fleet, *arguments):
     """Call the command line as an operator of the fleet."""
     return subprocess.run(

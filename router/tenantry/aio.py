@@ -177,7 +177,7 @@ class AsyncRouter(AsyncLeasing):
                 if pause is None:
                     raise
                 await asyncio.sleep(pause)
-                left, without = call.remaining, again(call, error)
+                left, earlier = call.remaining, again(call, error)
                 if not left:
                     raise
             call = self._call(
@@ -186,7 +186,7 @@ class AsyncRouter(AsyncLeasing):
                 operation=operation,
                 receipt=call.receipt,
             )
-            call.without = without
+            call.earlier = earlier
 
     async def outcome(self, error: OutcomeUnknown, *, deadline: float | None = None) -> Outcome:
         """Find out what became of a COMMIT that was not acknowledged.

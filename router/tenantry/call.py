@@ -6,7 +6,7 @@ Everything here is decided without I/O; the doors do what it says.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg import sql
 
@@ -51,6 +51,19 @@ if TYPE_CHECKING:
 EXPLAINED_S = 0.5
 
 
+class Earlier(NamedTuple):
+    """What the attempts before one leave to it.
+
+    :ivar deadline: the seconds that all of them have together
+    :ivar without: replicas that failed
+    :ivar failure: how the last of them failed, in words
+    """
+
+    deadline: float
+    without: frozenset[str] = frozenset()
+    failure: str = ""
+
+
 class Call:
     """A route that is being used until a deadline.
 
@@ -62,7 +75,7 @@ class Call:
     :ivar proven: the position that the replica is known to have replayed, so that it is not asked
     :ivar awaited: what the replica itself waits for before it answers, or None
     :ivar line: the timeline on which the primary must be to answer for the token, None without one
-    :ivar without: replicas that failed the call before
+    :ivar earlier: what attempts before this one left to it
     :ivar unheard: whether the replica has not answered anything of the call yet
     :ivar committed: whether its COMMIT was acknowledged along with its last statement
     """
@@ -74,6 +87,7 @@ class Call:
         "awaited",
         "committed",
         "deadline",
+        "earlier",
         "line",
         "of",
         "operation",
@@ -86,7 +100,6 @@ class Call:
         "token",
         "unheard",
         "when",
-        "without",
     )
 
     def __init__(self, route: Route, of: Map, deadline: float, watchdog: Watchdog) -> None:
@@ -101,7 +114,7 @@ class Call:
         self.proven: int | None = None
         self.awaited: Awaited | None = None
         self.line: int | None = None
-        self.without: frozenset[str] = frozenset()
+        self.earlier = Earlier(deadline)
         self.unheard = self.committed = False
         self.tenant_text = route.tenant_text
         self.receipt = Receipt(map_version=of.version)
@@ -168,9 +181,11 @@ class Call:
             # What a work raises after its COMMIT is its own.
             return None
         if self._fired:
+            failure = self.earlier.failure
             return DeadlineExceeded(
                 f"the call for {self.route.subject} did not end within its deadline of "
-                f"{self.deadline:g} s; it was ended before COMMIT, so nothing was committed"
+                f"{self.earlier.deadline:g} s; it was ended before COMMIT, so nothing was committed"
+                + (f" (the attempt before: {failure})" if failure else "")
             )
         if isinstance(error, TenantryError):
             return None

@@ -175,7 +175,7 @@ class Router(Leasing):
                 if pause is None:
                     raise
                 time.sleep(pause)
-                left, without = call.remaining, again(call, error)
+                left, earlier = call.remaining, again(call, error)
                 if not left:
                     raise
             call = self._call(
@@ -184,7 +184,7 @@ class Router(Leasing):
                 operation=operation,
                 receipt=call.receipt,
             )
-            call.without = without
+            call.earlier = earlier
 
     def outcome(self, error: OutcomeUnknown, *, deadline: float | None = None) -> Outcome:
         """Find out what became of a COMMIT that was not acknowledged.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from tenantry.call import Earlier
 from tenantry.core import RouterCore
 from tenantry.errors import (
     AlreadyDone,
@@ -24,7 +25,7 @@ from tenantry.replicas.plan import (
     position_needed,
     read_plan,
 )
-from tenantry.sqlstates import is_lost
+from tenantry.sqlstates import first_line, is_lost
 from tenantry.tokens import parse_lines, parse_lsn
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Served(RouterCore):
             watch = self._lookout.watch(former)
             return moved_plan(call.read.token, watch, call.when, time.monotonic), watch
         watch = self._lookout.watch(shard)
-        wish = Wish(call.read, call.when, self.settings.acquire_timeout, call.without)
+        wish = Wish(call.read, call.when, self.settings.acquire_timeout, call.earlier.without)
         return read_plan(wish, watch, _Around(self, shard), time.monotonic), watch
 
     def told(self, call: Call, error: BaseException) -> BaseException:
@@ -176,15 +177,16 @@ def with_nodes(shard: Shard) -> Shard:
     return shard
 
 
-def again(call: Call, error: Exception) -> frozenset[str]:
-    """Return the replicas that the next attempt of a call leaves out.
+def again(call: Call, error: Exception) -> Earlier:
+    """Return what a failed attempt leaves to the next.
 
-    One that said nothing is not among them: its session may have ended long before, and whether the
-    server is there is seen when it is connected to anew.
+    A replica that said nothing is not left out: its session may have ended long before, and whether
+    the server is there is seen when it is connected to anew.
     """
+    deadline, without, _ = call.earlier
     if isinstance(error, ReadInterrupted) and call.replica is not None and not call.unheard:
-        return call.without | {call.replica}
-    return call.without
+        without |= {call.replica}
+    return Earlier(deadline, without, f"{type(error).__name__}, {first_line(error)}")
 
 
 def awaited(read: Declared | None, step: Ask, conn: Truthful) -> Awaited | None:

@@ -31,6 +31,7 @@ from tenantry import (
 from tenantry.errors import InvalidInput
 from tenantry_schema.models import Agent, Tenant
 from tenantry_schema.naming import OPERATOR
+from tenantry_schema.query import one
 
 AGENT = "INSERT INTO agents (tenant_id, id, name) VALUES (%s, %s, %s)"
 
@@ -286,6 +287,25 @@ def test_a_call_ends_at_its_deadline(router, tenant):
     with pytest.raises(DeadlineExceeded), router.session(tenant=tenant, deadline=0.3) as session:
         session.connection().exec_driver_sql("SELECT pg_sleep(30)")
     assert router.run(lambda: name_of(tenant), tenant=tenant)
+
+
+async def test_a_deadline_that_ends_a_second_attempt_is_told_as_the_callers(
+    router, laid_out, tenant
+):
+    """It names the seconds that the caller gave, not those that were left, and why it had begun."""
+    fails = "DO $$BEGIN RAISE EXCEPTION 'once' USING ERRCODE = 'serialization_failure'; END$$"
+
+    def attempts(statements):
+        return lambda: one(Query(next(statements)))
+
+    told = r"deadline of 0\.6 s; .* \(the attempt before: SerializationFailure, once\)"
+    with pytest.raises(DeadlineExceeded, match=told):
+        router.run(attempts(iter((fails, "SELECT pg_sleep(30)"))), tenant=tenant, deadline=0.6)
+    async with AsyncRouter(laid_out.catalog_conninfo()) as other:
+        with pytest.raises(DeadlineExceeded, match=told):
+            await other.run(
+                attempts(iter((fails, "SELECT pg_sleep(30)"))), tenant=tenant, deadline=0.6
+            )
 
 
 def test_a_lost_connection_is_told_as_not_committed(router, laid_out, tenant):

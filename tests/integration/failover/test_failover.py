@@ -7,7 +7,18 @@ import signal
 
 import psycopg
 import pytest
-from fix_failover import anywhere, findings, freeze, kill_at, lost, names, server, tenantry, writing
+from fix_failover import (
+    anywhere,
+    findings,
+    freeze,
+    kill_at,
+    last_said,
+    lost,
+    names,
+    server,
+    tenantry,
+    writing,
+)
 
 from tenantry_ops.failover import FleetHands, failover, rewire
 from tenantry_ops.failover.certify import certify
@@ -41,7 +52,8 @@ def hands(fleet):
 def healthy(fleet):
     """Leave every test with a healthy fleet."""
     yield
-    assert findings(fleet) == {}
+    found = findings(fleet)
+    assert found == {}, last_said(fleet)
 
 
 def roles(fleet, shard):

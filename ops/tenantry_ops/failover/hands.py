@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import psycopg
 from psycopg import sql
 
+from tenantry_ops.failover.ask import stand
 from tenantry_ops.fleet import replica
 from tenantry_ops.fleet.build import upstream
 from tenantry_schema.errors import FleetError
@@ -23,11 +24,6 @@ _FOLLOWS_S = 5.0
 _LOOK_S = 0.02
 _TIMELINE = """
 SELECT ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::integer
-"""
-# A replica whose history has left the primary's connects again and again, on its old timeline.
-_STREAMS = """
-SELECT EXISTS (
-    SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming' AND received_tli = %s)
 """
 _RECEIVED = """
 SELECT (greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0'::pg_lsn)::bigint
@@ -202,7 +198,9 @@ class FleetHands:
         until = time.monotonic() + _FOLLOWS_S
         with psycopg.connect(self._fleet.superuser_conninfo(server), autocommit=True) as conn:
             while time.monotonic() < until:
-                if conn.execute(_STREAMS, (timeline,)).fetchone() == (True,):
+                found = stand(server.name, conn)
+                # One whose history has left the primary's is served as well, on its old timeline.
+                if found.streaming and found.timeline == timeline:
                     return True
                 time.sleep(_LOOK_S)
         return False

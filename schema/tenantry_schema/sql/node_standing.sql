@@ -25,7 +25,12 @@ SELECT
     CASE WHEN pg_is_in_recovery() THEN
         (pg_last_wal_replay_lsn() - '0/0'::pg_lsn)::bigint
     END AS replayed,
-    coalesce((SELECT status = 'streaming' FROM pg_stat_wal_receiver), false) AS streaming,
+    -- A receiver says "streaming" before it is answered, and each time that it is refused. Until the
+    -- first message both times are its own start.
+    EXISTS (
+        SELECT FROM pg_stat_wal_receiver
+        WHERE status = 'streaming' AND last_msg_send_time <> last_msg_receipt_time
+    ) AS streaming,
     (
         SELECT coalesce(json_agg(json_build_object(
             'name', application_name, 'state', state, 'sync', sync_state

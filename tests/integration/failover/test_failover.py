@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import psycopg
 import pytest
@@ -21,6 +22,7 @@ from fix_failover import (
 )
 
 from tenantry_ops.failover import FleetHands, failover, rewire
+from tenantry_ops.failover.ask import stand
 from tenantry_ops.failover.certify import certify
 from tenantry_ops.failover.durability import declare
 from tenantry_ops.failover.journal import FAILOVER, begun
@@ -207,6 +209,24 @@ def test_a_primary_that_refuses_us_is_not_dead(fleet, catalog, hands):
                 failover(catalog, "shard-2", hands=hands)
         finally:
             conn.execute("ALTER DATABASE tenantry CONNECTION LIMIT -1")
+
+
+def test_a_standby_that_is_refused_again_and_again_does_not_follow(fleet, catalog, hands):
+    """For a moment of each try its receiver says that it streams."""
+    _, (other,) = roles(fleet, "shard-2")
+    said = "SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming'"
+    with psycopg.connect(fleet.superuser_conninfo(server(fleet, other)), autocommit=True) as conn:
+        receiver = conn.execute("SELECT pid FROM pg_stat_wal_receiver").fetchone()
+        conn.execute("ALTER SYSTEM SET primary_slot_name = 'nowhere'")
+        conn.execute("SELECT pg_reload_conf()")
+        while conn.execute("SELECT pid FROM pg_stat_wal_receiver").fetchone() == receiver:
+            pass
+        seen, until = 0, time.monotonic() + 60
+        while seen < 20:
+            assert not stand(other, conn).streaming
+            seen += conn.execute(said).fetchone() is not None
+            assert time.monotonic() < until
+    assert rewire(catalog, "shard-2", other, hands=hands).steps == (f"make a replica {other}",)
 
 
 def test_what_cannot_be_rewound_is_copied_anew(fleet, catalog, hands):

@@ -111,9 +111,10 @@ class AsyncWorker:
 
     async def _work(self, job: Job) -> None:
         try:
-            await aperform(
-                self._router, self._core.concluder.conclude(job, await self._ending(job))
-            )
+            ending = await self._ending(job)
+            if self._core.makes_room(job, ending):
+                self._wake.set()
+            await aperform(self._router, self._core.concluder.conclude(job, ending))
         except asyncio.CancelledError:
             logger.warning("task %s was cancelled: its claim is gone", job.claim.id)
         except Exception:

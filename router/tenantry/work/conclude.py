@@ -23,7 +23,6 @@ from tenantry.work.together import Together, Told
 from tenantry_schema.store.endings import Finish, fail, finish, finish_free, finish_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from uuid import UUID
 
     from tenantry.work.flow import Flow
@@ -50,12 +49,10 @@ class Concluder:
     """Ends attempts; finishes of one tenant fly together.
 
     :param name: the worker's
-    :param wake: lets it look again whether it can claim
     """
 
-    def __init__(self, name: str, wake: Callable[[], None]) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._wake = wake
         self._together: Together[Finish] = Together()
 
     def conclude(self, job: Job, ending: WorkFactory[Any]) -> Flow[None]:
@@ -63,8 +60,6 @@ class Concluder:
         if not isinstance(ending, Finish):
             yield from self._alone(job, ending)
             return
-        job.finishing = True
-        self._wake()
         told = yield from self._ride(job.claim.tenant, ending)
         if told is Told.ALONE:
             yield from self._alone(job, ending)

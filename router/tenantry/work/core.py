@@ -21,13 +21,14 @@ from tenantry.work.flow import Run, Sweep
 from tenantry.work.job import Job
 from tenantry.work.ring import Ring, Turn
 from tenantry_schema.store import claims, schedules
-from tenantry_schema.store.endings import release
+from tenantry_schema.store.endings import Finish, release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from tenantry.work.flow import Flow
     from tenantry.work.options import WorkerOptions
+    from tenantry_schema.query import WorkFactory
     from tenantry_schema.store.rows import Claim
 
 logger = logging.getLogger("tenantry")
@@ -48,7 +49,7 @@ class WorkerCore:
         self.held: dict[UUID, Job] = {}
         self._lock = threading.Lock()
         self._wake = wake
-        self.concluder = Concluder(options.name, wake)
+        self.concluder = Concluder(options.name)
 
     @property
     def room(self) -> int:
@@ -133,6 +134,11 @@ class WorkerCore:
             except _TROUBLE as error:
                 logger.warning("claims of tenant %s are left to their leases: %s", tenant, error)
 
+    def makes_room(self, job: Job, ending: WorkFactory[Any]) -> bool:
+        """Note how a job ends; say whether another may be claimed while that is on its way."""
+        job.finishing = isinstance(ending, Finish)
+        return job.finishing
+
     def drop(self, job: Job) -> None:
         """Hold a job no longer; a later claim of the same task stays."""
         with self._lock:
@@ -140,7 +146,8 @@ class WorkerCore:
                 del self.held[job.claim.id]
         if job.limited:
             self._offer_all(job.claim.tenant)
-        self._wake()
+        if self.room > 0 or not self.held:
+            self._wake()
 
     def _claim(self, turn: Turn, most: int) -> Flow[list[Job]]:
         if turn.queue is None:

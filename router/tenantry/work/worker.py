@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tenantry.work.core import WorkerCore
@@ -55,7 +56,10 @@ class Worker:
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._broken: list[Exception] = []
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        #: Held by the one thread that claims.
+        self._claiming = threading.Lock()
+        #: What the threads that run callables are to do next, or None to end.
+        self._todo: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
     @property
     def name(self) -> str:
@@ -84,6 +88,9 @@ class Worker:
         finally:
             self._stopping.set()
             ears.close()
+            with self._claiming:
+                # Who claims now does so for the last time.
+                self._asked_to_stop = True
             self._drain()
             for thread in beside:
                 thread.join()
@@ -95,11 +102,23 @@ class Worker:
     def _claim_until_stopped(self) -> None:
         while not self._asked_to_stop:
             self._settle()
-            jobs = perform(self._router, self._core.next_jobs())
+            jobs = self._claim()
             for job in jobs:
-                self._jobs.put(job)
+                self._todo.put(partial(self._run, job))
             if not jobs:
                 self._wait(None)
+
+    def _claim(self) -> list[Job]:
+        """Claim in this thread, unless another one does.
+
+        That one wakes the main thread, if there is room left.
+        """
+        if not self._claiming.acquire(blocking=False):
+            return []
+        try:
+            return [] if self._asked_to_stop else perform(self._router, self._core.next_jobs())
+        finally:
+            self._claiming.release()
 
     def _look_around(self) -> None:
         """Find out who has work, also while there is some: a long backlog hides nobody."""
@@ -108,13 +127,43 @@ class Worker:
             self._stopping.wait(self._core.options.poll)
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            try:
-                perform(self._router, self._core.concluder.conclude(job, self._ending(job)))
-            except Exception:
-                logger.exception("task %s is left to its lease", job.claim.id)
-            finally:
-                self._core.drop(job)
+        while (step := self._todo.get()) is not None:
+            step()
+
+    def _run(self, job: Job) -> None:
+        following: Job | None = job
+        while following is not None:
+            following = self._run_one(following)
+
+    def _run_one(self, job: Job) -> Job | None:
+        """Run a job's callable; return the job that this thread runs next.
+
+        Its claim is sent before anything else, and another thread says how this job ended: with few
+        at once it is the claim that all wait for, and each thread that must wake up first.
+        """
+        ending = self._ending(job)
+        if not self._core.makes_room(job, ending):
+            self._conclude(job, ending)
+            return None
+        self._todo.put(partial(self._conclude, job, ending))
+        try:
+            jobs = self._claim()
+        except Exception as error:
+            self._break(error)
+            return None
+        for other in jobs[1:]:
+            self._todo.put(partial(self._run, other))
+        if self._core.room > 0:
+            self._wake()
+        return jobs[0] if jobs else None
+
+    def _conclude(self, job: Job, ending: WorkFactory[Any]) -> None:
+        try:
+            perform(self._router, self._core.concluder.conclude(job, ending))
+        except Exception:
+            logger.exception("task %s is left to its lease", job.claim.id)
+        finally:
+            self._core.drop(job)
 
     def _ending(self, job: Job) -> WorkFactory[Any]:
         handler = self._handlers.get(job.claim.kind)
@@ -139,7 +188,7 @@ class Worker:
                 self._wait(max(0.0, until - time.monotonic()))
         self._ended.set()
         for _ in self._slots():
-            self._jobs.put(None)
+            self._todo.put(None)
         perform(self._router, self._core.release())
 
     def _beside(self, target: Callable[[], None]) -> threading.Thread:
@@ -149,10 +198,13 @@ class Worker:
             try:
                 target()
             except Exception as error:
-                self._broken.append(error)
-                self.stop()
+                self._break(error)
 
         return threading.Thread(target=guarded, daemon=True)
+
+    def _break(self, error: Exception) -> None:
+        self._broken.append(error)
+        self.stop()
 
     def _wake(self) -> None:
         self._wakes.put(None)

@@ -63,7 +63,7 @@ class Flows:
 
     def __init__(self, store):
         self.store = store
-        self.concluder = Concluder("w", lambda: None)
+        self.concluder = Concluder("w")
         self.waiting = []
 
     def begin(self, one):
@@ -162,7 +162,7 @@ def test_a_flight_has_so_many_seats():
 def test_a_limit_of_postgres_never_passes(sqlstate):
     """It is an operational error, but the same work meets it again: the attempt fails."""
     error = psycopg.errors.lookup(sqlstate)("too large")
-    concluder, one = Concluder("w", lambda: None), job(0)
+    concluder, one = Concluder("w"), job(0)
     flow = concluder.conclude(one, lambda: iter(()))
     assert isinstance(next(flow), Run)
     step = flow.throw(error)
@@ -174,7 +174,7 @@ def test_an_ending_is_not_tried_longer_than_its_lease():
     """However often the claim is renewed meanwhile."""
     one = job(0)
     one.expires = 0.0
-    flow = Concluder("w", lambda: None).conclude(one, lambda: iter(()))
+    flow = Concluder("w").conclude(one, lambda: iter(()))
     assert isinstance(next(flow), Run)
     one.expires = float("inf")
     with pytest.raises(StopIteration):
@@ -184,7 +184,7 @@ def test_an_ending_is_not_tried_longer_than_its_lease():
 def test_an_ending_is_tried_again_while_its_claim_is_held():
     """After a pause; not when the claim is gone."""
     one = job(0)
-    flow = Concluder("w", lambda: None).conclude(one, lambda: iter(()))
+    flow = Concluder("w").conclude(one, lambda: iter(()))
     next(flow)
     assert isinstance(flow.throw(Unavailable("away")), Pause)
     assert isinstance(next(flow), Run)

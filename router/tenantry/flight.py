@@ -75,12 +75,13 @@ def refusal(pgconn: PGconn, result: PGresult) -> psycopg.Error:
     return error_from_result(result, encoding=pgconn._encoding)  # noqa: SLF001  psycopg's own way
 
 
-def drain(pgconn: PGconn) -> PQGen[None]:
-    """Read a flight to its end, whatever it brings, so that the connection may be used again.
+def drain(pgconn: PGconn, syncs: int = 1) -> PQGen[None]:
+    """Read flights to their end, whatever they bring, so that the connection may be used again.
 
     :raises psycopg.OperationalError: when the connection ended before
     """
-    yield from _until_sync(pgconn)
+    for _ in range(syncs):
+        yield from _until_sync(pgconn)
     pgconn.exit_pipeline_mode()
 
 

@@ -105,5 +105,7 @@ class NotingCursor(psycopg._cursor_base.BaseCursor[Any, Any]):  # noqa: SLF001  
         for result in results:
             status = result.command_status or b""
             if not status.startswith(b"SELECT"):
+                if status == b"DEALLOCATE ALL":
+                    conn.statements.clear()
                 conn.statements.wrote = True
                 conn.lasting = conn.lasting or status in _LASTING

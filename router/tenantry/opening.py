@@ -62,6 +62,11 @@ class Openable(Partable):
         """The timeline that a primary must have come to, where a pooler might lead elsewhere."""
         return None
 
+    @property
+    def ending(self) -> bytes:
+        """The question that travels with the COMMIT of what wrote."""
+        raise NotImplementedError
+
     def puts_off(self, prelude: Prelude) -> bool:
         """Note how the next transaction opens; say whether that waits for its first statement.
 
@@ -107,21 +112,22 @@ class Openable(Partable):
         """
         assert self.opening is not None
         self.vouched = True
-        pgconn, named = self.pgconn, self.statements.openers
+        pgconn, statements = self.pgconn, self.statements
         parts = self._parts(self.opening)
         self.opening = None
-        answers = len(parts)
-        for text, values in parts:
-            if self.statements.prepare_threshold is None:
+        if statements.prepare_threshold is None:
+            for text, values in parts:
                 pgconn.send_query_params(text, values)
-                continue
-            name = named.get(text)
-            if name is None:
-                name = self.statements.name_opener(text)
-                pgconn.send_prepare(name, text)
-                answers += 1
-            pgconn.send_query_prepared(name, values)
-        return answers
+            return len(parts)
+        needs = [text for text, _ in parts]
+        if not self.brief:
+            needs.append(self.ending)
+        unknown = [text for text in needs if text not in statements.own]
+        for text in unknown:
+            pgconn.send_prepare(statements.name_own(text), text)
+        for text, values in parts:
+            pgconn.send_query_prepared(statements.own[text], values)
+        return len(unknown) + len(parts)
 
     def _parts(self, opening: Prelude) -> Parts:
         assert opening.settings is not None

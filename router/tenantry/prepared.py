@@ -48,20 +48,20 @@ class BucketStatements(PrepareManager):
         self.wrote = False
         #: Whether a COMMIT is on its way, after which nobody waits for what is to be forgotten.
         self.leaving = False
-        #: What opens transactions, by its text: the names under which the server knows it.
-        self.openers: dict[bytes, bytes] = {}
+        #: What opens and ends transactions, by its text: the names under which the server knows it.
+        self.own: dict[bytes, bytes] = {}
         self._named = count()
 
-    def name_opener(self, text: bytes) -> bytes:
-        """Return a new name for what opens transactions; the server is to be told it now."""
+    def name_own(self, text: bytes) -> bytes:
+        """Return a new name for a statement of our own; the server is to be told it now."""
         # Never a second time: the server may still know a name that was forgotten here.
-        name = self.openers[text] = b"tenantry_%d" % next(self._named)
+        name = self.own[text] = b"tenantry_%d" % next(self._named)
         return name
 
     def clear(self) -> bool:
         """Forget all names, and have the server forget them."""
-        named = bool(self.openers)
-        self.openers.clear()
+        named = bool(self.own)
+        self.own.clear()
         forgot = super().clear()
         if named and not forgot:
             self._to_flush.append(None)

@@ -169,6 +169,11 @@ class Truthful(Identified):
             self.call.committed = True
 
     @property
+    def ending(self) -> bytes:
+        """What asks for the id of the transaction, and raises ``synchronous_commit``."""
+        return _XID[self.place.shard.durability]
+
+    @property
     def _declared(self) -> bool:
         return self.call is not None and self.call.read is not None
 
@@ -201,15 +206,16 @@ class Truthful(Identified):
             self.call.receipt.committed(token)
 
     def send_commit(self) -> None:
-        """Send together the question for the id of what wrote, the COMMIT, and for its position.
-
-        What asks for the id raises ``synchronous_commit`` as well.
-        """
+        """Send together the question for the id of what wrote, the COMMIT, and for its position."""
         pgconn = self.pgconn
         self.committing = True
         self._asked_xid = self.statements.wrote or self.wants_position
         if self._asked_xid:
-            pgconn.send_query_params(_XID[self.place.shard.durability], None)
+            name = self.statements.own.get(self.ending)
+            if name is None:
+                pgconn.send_query_params(self.ending, None)
+            else:
+                pgconn.send_query_prepared(name, None)
         pgconn.pipeline_sync()
         pgconn.send_query_params(b"COMMIT", None)
         if self.wants_position:
@@ -224,7 +230,7 @@ class Truthful(Identified):
         # What the statement before it warned of is not about the COMMIT.
         self._warnings.clear()
         if self._asked_xid:
-            told = yield from self._next()
+            told = yield from self._next(syncs=2)
             self.told_xid = (told.get_value(0, 0) or b"").decode() or None
         yield from self._next()
         result = yield from self._next()
@@ -253,8 +259,11 @@ class Truthful(Identified):
             raise psycopg.OperationalError("a flight with a COMMIT ended within its statement")
         self.committing = False
 
-    def _next(self, *, may_fail: bool = False) -> PQGen[PGresult]:
-        """Return the next result of the flight, a sync's among them."""
+    def _next(self, *, syncs: int = 1, may_fail: bool = False) -> PQGen[PGresult]:
+        """Return the next result of the flight, a sync's among them.
+
+        :param syncs: how many of these are still to come
+        """
         result = yield from arrive(self.pgconn)
         if result is None:
             raise psycopg.OperationalError("the server ended the flight of a COMMIT")
@@ -264,7 +273,9 @@ class Truthful(Identified):
         if ended is not None:
             raise psycopg.InternalError("one statement of a COMMIT's flight was answered twice")
         if result.status == ExecStatus.FATAL_ERROR and not may_fail:
-            yield from drain(self.pgconn)
+            # The server may have been told to forget what it knew.
+            self.statements.clear()
+            yield from drain(self.pgconn, syncs)
             raise refusal(self.pgconn, result)
         return result
 

@@ -125,6 +125,52 @@ def test_a_prepared_statement_travels_too(narrow, tenant, tmp_path):
     assert ([it for it in asked if "SELECT" in it] == []) is (conn.prepare_threshold is not None)
 
 
+def test_a_write_parses_nothing_of_ours_anew(narrow, tenant, tmp_path):
+    """What asks for its transaction's id is known to the server, too, where a pooler keeps it."""
+    rename = "UPDATE tenants SET name = %s WHERE tenant_id = %s"
+
+    def write(name):
+        with narrow.connection(tenant=tenant) as conn:
+            conn.execute(rename, (name, tenant), prepare=True)
+        return conn
+
+    conn = [write(name) for name in "ab"][-1]
+    with traced(conn, tmp_path / "trace") as told:
+        assert write("c") is conn
+    count, asked = round_trips(told)
+    assert count == 3
+    if conn.prepare_threshold is not None:
+        assert asked == ["COMMIT"]
+    assert conn.told_xid.isdigit()
+
+
+@pytest.mark.direct("a pooler's own names would be forgotten, which it does not notice either")
+def test_a_server_that_forgot_behind_our_back_commits_nothing(narrow, tenant):
+    """That is told for certain, and the next transaction is not met by it."""
+    hidden = "DO $$BEGIN EXECUTE 'DEALLOCATE ALL'; END$$"
+    rename = "UPDATE tenants SET name = %s WHERE tenant_id = %s"
+    with narrow.connection(tenant=tenant) as conn:
+        conn.execute(rename, ("a", tenant))
+    with pytest.raises(psycopg.errors.InvalidSqlStatementName):
+        with narrow.connection(tenant=tenant) as conn:
+            conn.execute(rename, ("b", tenant))
+            conn.execute(hidden)
+    with narrow.connection(tenant=tenant) as again:
+        assert again.execute("SELECT name FROM tenants").fetchone() == ("a",)
+    assert again is conn
+
+
+def test_a_server_may_be_told_to_forget_what_is_prepared(narrow, tenant):
+    """In the middle of a transaction that wrote: it commits, and so does the next."""
+    for name in "ab":
+        with narrow.connection(tenant=tenant) as conn:
+            conn.execute("UPDATE tenants SET name = %s WHERE tenant_id = %s", (name, tenant))
+            conn.execute("DEALLOCATE ALL")
+        assert conn.told_xid.isdigit()
+    with narrow.connection(tenant=tenant) as conn:
+        assert conn.execute("SELECT name FROM tenants").fetchone() == ("b",)
+
+
 @pytest.mark.direct("looks for statements by the router's names, and a pooler gives its own")
 def test_a_look_at_all_shards_leaves_what_is_prepared(narrow, tenant):
     """The connections that it uses are those of everybody else."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -17,12 +18,17 @@ if TYPE_CHECKING:
     from tenantry_ops.interrupts import Interrupts
     from tenantry_ops.steps import Step
 
+#: The pooler that a user's routers go through: it leads to other servers.
+_POOLER = "TENANTRY_POOLER"
+
 
 @contextmanager
 def passing_fleet(
     directory: Path | None, interrupts: Interrupts, step: Step, *, keep: bool = False
 ) -> Iterator[Fleet]:
     """Give a running fleet; stop and remove it at the end, which nothing interrupts.
+
+    Its routers, also those of processes that are made meanwhile, go through no pooler.
 
     :param directory: empty or not there yet, or None for a temporary folder
     :param keep: leave the fleet as it is, running
@@ -31,11 +37,14 @@ def passing_fleet(
     made = directory is None or not directory.exists()
     place = _folder(directory)
     fleet: Fleet | None = None
+    pooler = os.environ.pop(_POOLER, None)
     try:
         fleet = Fleet.up(place, tied=not keep, progress=lambda phase: step(phase, 0, 1))
         yield fleet
     finally:
         interrupts.shield()
+        if pooler is not None:
+            os.environ[_POOLER] = pooler
         if not keep:
             _remove(place, fleet, made=made)
 

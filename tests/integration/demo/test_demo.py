@@ -38,7 +38,9 @@ def demo(open_folder, pytestconfig):
     """Call ``tenantry demo`` as a shell does: in a process group, with a folder for what passes."""
     given = pytestconfig.getoption("--pg-bin")
     chosen = {"TENANTRY_PG_BIN": given} if given else {}
-    environment = {**os.environ, **chosen, "TMPDIR": str(open_folder)}
+    # Whoever tries the demo may have set where the routers of their own fleet go.
+    pooler = {"TENANTRY_POOLER": "host=127.0.0.1 port=1"}
+    environment = {**os.environ, **chosen, **pooler, "TMPDIR": str(open_folder)}
 
     @contextmanager
     def called(*arguments):

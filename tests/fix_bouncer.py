@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -142,6 +143,25 @@ def lead(made, entry, server):
     """Let a pooler, where there is one, lead to another server: whoever promotes it does that."""
     if made is not None:
         BouncerGate([made.pooler], entry).lead_to(server.host, server.port)
+
+
+def rewrite(bouncer, text):
+    """Let a pooler take up another configuration, and connect to all its servers anew."""
+    (bouncer.directory / "pgbouncer.ini").write_text(text)
+    with bouncer.pooler.open() as console:
+        console.reload()
+        console._run("RECONNECT")
+
+
+def patiently_connected(conninfo, bouncer):
+    """Connect through it; it refuses while a server connection that RECONNECT cut short is away."""
+    end, options = time.monotonic() + 30, {"autocommit": True, "prepare_threshold": None}
+    while True:
+        try:
+            return psycopg.connect(conninfo, port=bouncer.pooler.port, **options)
+        except psycopg.OperationalError as error:
+            if "server_login_retry" not in str(error) or time.monotonic() > end:
+                raise
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,7 @@ def test_nodes_of_another_shard_have_no_say(laid_out, router):
     assert (state.primary, state.system) == (None, None)
 
 
-@pytest.mark.direct("a pooler is led by names, which no map misleads; bouncer/test_routing.py does")
+@pytest.mark.direct("a pooler is led by names, which no map misleads; bouncer/test_entries.py does")
 def test_nothing_is_written_on_another_shards_primary(laid_out, router, tenant):
     """Not even by a router whose catalog names nobody else."""
     mine = router.map.shards[router.where(tenant=tenant).shard]

@@ -25,11 +25,15 @@ SELECT
     CASE WHEN pg_is_in_recovery() THEN
         (pg_last_wal_replay_lsn() - '0/0'::pg_lsn)::bigint
     END AS replayed,
-    -- A receiver says "streaming" before it is answered, and each time that it is refused. Until the
-    -- first message both times are its own start.
+    -- A receiver says "streaming" before it is answered, and each time that it is refused, which it
+    -- does not outlive. Until the first message, for which an idle primary has no reason yet, both
+    -- times are its own start.
     EXISTS (
         SELECT FROM pg_stat_wal_receiver
-        WHERE status = 'streaming' AND last_msg_send_time <> last_msg_receipt_time
+        WHERE status = 'streaming' AND (
+            last_msg_send_time <> last_msg_receipt_time
+            OR last_msg_receipt_time < clock_timestamp() - interval '1 second'
+        )
     ) AS streaming,
     (
         SELECT coalesce(json_agg(json_build_object(

@@ -67,6 +67,11 @@ class Openable(Partable):
         """The question that travels with the COMMIT of what wrote."""
         raise NotImplementedError
 
+    @property
+    def declared(self) -> bool:
+        """Whether what the call does was declared to be a read."""
+        return self.call is not None and self.call.read is not None
+
     def puts_off(self, prelude: Prelude) -> bool:
         """Note how the next transaction opens; say whether that waits for its first statement.
 
@@ -120,7 +125,7 @@ class Openable(Partable):
                 pgconn.send_query_params(text, values)
             return len(parts)
         needs = [text for text, _ in parts]
-        if not self.brief:
+        if not self.declared:
             needs.append(self.ending)
         unknown = [text for text in needs if text not in statements.own]
         for text in unknown:

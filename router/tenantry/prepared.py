@@ -69,8 +69,13 @@ class BucketStatements(PrepareManager):
 
     def maintain_gen(self, conn: BaseConnection[Any]) -> PQGen[None]:
         """Let the server forget what was replaced; not behind a COMMIT, but with the next one."""
-        if not self.leaving:
-            yield from super().maintain_gen(conn)
+        if self.leaving:
+            return
+        if None in self._to_flush:
+            # What was named since is forgotten along with everything else.
+            self.own.clear()
+            self._names.clear()
+        yield from super().maintain_gen(conn)
 
     def get(self, query: PostgresQuery, prepare: bool | None = None) -> Any:  # noqa: FBT001  theirs
         """Say how a statement is to be sent."""

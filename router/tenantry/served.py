@@ -11,6 +11,7 @@ from tenantry.errors import (
     AlreadyDone,
     DeadlineExceeded,
     InvalidToken,
+    OutcomeUnknown,
     ReadInterrupted,
     ShardUnavailable,
     TooStale,
@@ -186,7 +187,10 @@ def again(call: Call, error: Exception) -> Earlier:
     deadline, without, _ = call.earlier
     if isinstance(error, ReadInterrupted) and call.replica is not None and not call.unheard:
         without |= {call.replica}
-    return Earlier(deadline, without, f"{type(error).__name__}, {first_line(error)}")
+    failure = f"{type(error).__name__}, {first_line(error)}"
+    if isinstance(error, OutcomeUnknown):
+        failure = "its COMMIT was not acknowledged, and was found to be rolled back"
+    return Earlier(deadline, without, failure)
 
 
 def awaited(read: Declared | None, step: Ask, conn: Truthful) -> Awaited | None:

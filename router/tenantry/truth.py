@@ -146,7 +146,7 @@ class Truthful(Identified):
         where that cannot be, is ended by whoever knows where it was served.
         """
         statement = cursor._execute_gen(query.text, query.params, prepare=query.prepare)  # noqa: SLF001  psycopg's own way
-        if self._declared:
+        if self.declared:
             self.brief = True
             try:
                 yield from statement
@@ -173,13 +173,9 @@ class Truthful(Identified):
         """What asks for the id of the transaction, and raises ``synchronous_commit``."""
         return _XID[self.place.shard.durability]
 
-    @property
-    def _declared(self) -> bool:
-        return self.call is not None and self.call.read is not None
-
     def unread(self, error: Exception) -> Exception:
         """Return the error of a last statement whose rows cannot be read."""
-        return error if self._declared else self._unknown(f"its rows cannot be read: {error}")
+        return error if self.declared else self._unknown(f"its rows cannot be read: {error}")
 
     def _before_commit(self) -> PQGen[None]:
         if self.outdated or not self.vouched:
@@ -273,8 +269,6 @@ class Truthful(Identified):
         if ended is not None:
             raise psycopg.InternalError("one statement of a COMMIT's flight was answered twice")
         if result.status == ExecStatus.FATAL_ERROR and not may_fail:
-            # The server may have been told to forget what it knew.
-            self.statements.clear()
             yield from drain(self.pgconn, syncs)
             raise refusal(self.pgconn, result)
         return result
@@ -304,9 +298,12 @@ class Truthful(Identified):
         if isinstance(error, psycopg.Error) and error.sqlstate and not self.closed:
             # The server itself refused (a deferred constraint, a serialization failure).
             self.committing = False
+            if isinstance(error, pg.InvalidSqlStatementName):
+                # It was told to forget what it knew.
+                self.statements.clear()
             return None
         self.pgconn.finish()
-        if self._declared:
+        if self.declared:
             # Postgres let it write nothing, so there is nothing whose outcome could be doubted.
             self.committing = False
             lost = psycopg.OperationalError(f"{self.node_label} ended the connection")

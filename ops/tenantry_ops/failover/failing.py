@@ -92,7 +92,7 @@ def _gone(shard: ShardStanding, wish: Wish, ours: Collection[str]) -> str | None
             f"{', '.join(alive)} refuses us, but is there and may serve others: mend that, or stop "
             "it and say --fenced",
         )
-    receiving = [it.node for it in shard.standbys if it.streaming]
+    receiving = [it.node for it in shard.standbys if it.connected]
     if receiving and silent and not (former or wish.fenced or set(silent) <= set(ours)):
         raise _refused(
             shard,

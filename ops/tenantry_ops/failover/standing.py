@@ -64,7 +64,9 @@ class Standing:
     :ivar written: how far a primary has written
     :ivar received: how far a replica has the WAL on its disk
     :ivar ended: where a server that was stopped cleanly wrote its last checkpoint; known of ours
-    :ivar streaming: whether a replica receives from somebody now
+    :ivar connected: whether a replica has reached somebody, who may still refuse to serve it
+    :ivar streaming: whether a replica is served by somebody: it was told something, or was not
+        refused within a second
     :ivar certified: timelines of its history -> where the one before ended, or None for unknown
     :ivar sees_others: whether it was allowed to say who replicates from it
     """
@@ -82,6 +84,7 @@ class Standing:
     received: int | None = None
     replayed: int | None = None
     ended: int | None = None
+    connected: bool = False
     streaming: bool = False
     replicas: tuple[Replica, ...] = ()
     slots: tuple[Slot, ...] = ()

@@ -56,8 +56,9 @@ class Worker:
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._broken: list[Exception] = []
-        #: Held by the one thread that claims.
-        self._claiming = threading.Lock()
+        #: Held by the one thread that claims. Reentrant, because an interrupt may come between the
+        #: main thread's taking it and what would give it back.
+        self._claiming = threading.RLock()
         #: What the threads that run callables are to do next, or None to end.
         self._todo: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
@@ -86,11 +87,12 @@ class Worker:
                 thread.start()
             self._claim_until_stopped()
         finally:
+            self._asked_to_stop = True
             self._stopping.set()
             ears.close()
             with self._claiming:
-                # Who claims now does so for the last time.
-                self._asked_to_stop = True
+                # Who claimed meanwhile did so for the last time.
+                pass
             self._drain()
             for thread in beside:
                 thread.join()
@@ -111,7 +113,7 @@ class Worker:
     def _claim(self) -> list[Job]:
         """Claim in this thread, unless another one does.
 
-        That one wakes the main thread, if there is room left.
+        Whoever finds room left afterwards wakes the main thread, also when it was not the one.
         """
         if not self._claiming.acquire(blocking=False):
             return []
@@ -138,11 +140,11 @@ class Worker:
     def _run_one(self, job: Job) -> Job | None:
         """Run a job's callable; return the job that this thread runs next.
 
-        Its claim is sent before anything else, and another thread says how this job ended: with few
-        at once it is the claim that all wait for, and each thread that must wake up first.
+        This thread claims it, and another one says how the first ended: with few at once it is the
+        claim that all wait for, and each thread that must wake up first.
         """
         ending = self._ending(job)
-        if not self._core.makes_room(job, ending):
+        if not self._core.makes_room(job, ending) or self._asked_to_stop:
             self._conclude(job, ending)
             return None
         self._todo.put(partial(self._conclude, job, ending))
@@ -160,7 +162,8 @@ class Worker:
     def _conclude(self, job: Job, ending: WorkFactory[Any]) -> None:
         try:
             perform(self._router, self._core.concluder.conclude(job, ending))
-        except Exception:
+        except BaseException:
+            # Also SystemExit, which the work of its effects may raise.
             logger.exception("task %s is left to its lease", job.claim.id)
         finally:
             self._core.drop(job)

@@ -25,9 +25,10 @@ SELECT
     CASE WHEN pg_is_in_recovery() THEN
         (pg_last_wal_replay_lsn() - '0/0'::pg_lsn)::bigint
     END AS replayed,
-    -- A receiver says "streaming" before it is answered, and each time that it is refused, which it
-    -- does not outlive. Until the first message, for which an idle primary has no reason yet, both
-    -- times are its own start.
+    -- A receiver says "streaming" once it is connected, before it is served or refused.
+    EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming') AS connected,
+    -- Until the first message both times are the receiver's start. An idle primary has no reason for
+    -- one yet; but whoever is refused ends within moments.
     EXISTS (
         SELECT FROM pg_stat_wal_receiver
         WHERE status = 'streaming' AND (

@@ -14,6 +14,7 @@ from psycopg.pq import Trace, TransactionStatus
 from sqlalchemy import text
 
 from tenantry import AsyncRouter, Query, Router, Stale, mint_agent_id
+from tenantry_schema.naming import OPERATOR
 from tenantry_schema.query import every
 
 ONE = "SELECT 1"
@@ -155,9 +156,38 @@ def test_a_server_that_forgot_behind_our_back_commits_nothing(narrow, tenant):
         with narrow.connection(tenant=tenant) as conn:
             conn.execute(rename, ("b", tenant))
             conn.execute(hidden)
-    with narrow.connection(tenant=tenant) as again:
-        assert again.execute("SELECT name FROM tenants").fetchone() == ("a",)
-    assert again is conn
+    for name in "cd":
+        with narrow.connection(tenant=tenant) as again:
+            assert again.execute(rename, (name, tenant)).rowcount == 1
+        assert again is conn
+
+
+@pytest.mark.parametrize("before", ["a refused COMMIT", "a last DROP", "a DROP"])
+def test_what_is_prepared_anew_is_not_forgotten_at_once(laid_out, tenant, before):
+    """What a transaction leaves to be forgotten takes nothing from those after it."""
+    once = "CREATE TEMP TABLE once (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)"
+    drop = Query("DROP TABLE IF EXISTS pg_temp.once", last=before == "a last DROP")
+    rename = "UPDATE tenants SET name = %s WHERE tenant_id = %s"
+    with Router(laid_out.catalog_conninfo(OPERATOR), pool_size=1) as router:
+
+        def write(name):
+            with router.connection(tenant=tenant) as conn:
+                conn.execute(rename, (name, tenant), prepare=True)
+            return conn
+
+        conn = [write(name) for name in "ab"][-1]
+        if before == "a refused COMMIT":
+            with pytest.raises(psycopg.errors.UniqueViolation):
+                with router.connection(tenant=tenant) as it:
+                    it.execute(once)
+                    it.execute("INSERT INTO pg_temp.once VALUES (1), (1)")
+        else:
+            router.run(lambda: every(drop), tenant=tenant)
+        for name in "cdef":
+            assert write(name) is conn
+        with router.connection(tenant=tenant) as it:
+            named = it.execute("SELECT name FROM tenants WHERE tenant_id = %s", (tenant,))
+            assert named.fetchone() == ("f",)
 
 
 def test_a_server_may_be_told_to_forget_what_is_prepared(narrow, tenant):

@@ -205,6 +205,30 @@ def test_stopping_lets_running_tasks_end_and_gives_back_the_rest(router, tenant)
     assert (found.state, found.attempt, found.owner) == ("ready", 0, None)
 
 
+def test_what_ends_after_the_drain_is_still_finished(router, tenant, monkeypatch):
+    """Where the claim could not be given back: its thread may outlive the worker."""
+    task = tasks.NewTask("late")
+    submit(router, tenant, task)
+    started, release, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def late(_job):
+        started.set()
+        release.wait()
+
+    worker = Worker(router, {"late": late}, tenants=[tenant], drain=0.0)
+    drop = worker._core.drop
+    monkeypatch.setattr(worker._core, "release", lambda: (it for it in ()))
+    monkeypatch.setattr(worker._core, "drop", lambda job: (drop(job), ended.set()))
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    assert started.wait(30)
+    worker.stop()
+    thread.join()
+    release.set()
+    assert ended.wait(30)
+    assert state(router, tenant, task) == "done"
+
+
 async def test_an_async_worker_gives_back_what_does_not_end(laid_out, router, tenant):
     """After the drain the coroutine is cancelled and the task is ready again."""
     task = tasks.NewTask("stuck")

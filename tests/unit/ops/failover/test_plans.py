@@ -26,9 +26,8 @@ def primary(name, **changed):
 
 def standby(name, **changed):
     told = {"system_identifier": "7", "timeline": 1, "received": 1000, "replayed": 990}
-    return replace(
-        Standing(name, in_recovery=True, streaming=True, read_only=True, **told), **changed
-    )
+    served = {"connected": True, "streaming": True}
+    return replace(Standing(name, in_recovery=True, read_only=True, **served, **told), **changed)
 
 
 def shard(*nodes, durability="local"):
@@ -98,6 +97,7 @@ class World:
             step.node,
             in_recovery=False,
             read_only=False,
+            connected=False,
             streaming=False,
             timeline=found.timeline + 1,
             written=found.received,
@@ -122,7 +122,7 @@ class World:
                 and it.answers
                 and not any(o.primary and o.timeline == it.timeline for o in self.nodes.values())
             ):
-                self.change(it.node, streaming=False)
+                self.change(it.node, connected=False, streaming=False)
 
 
 def settled(world, head):
@@ -307,8 +307,10 @@ def test_the_accepted_amount_lets_it_pass():
 def test_a_quorum_that_answers_proves_that_nothing_is_lost():
     """Two of two voters, and the one that goes farthest is taken without a word."""
     found = failing(
-        standby("b", synchronous_standby_names=SYNC, streaming=False),
-        standby("c", synchronous_standby_names=SYNC, streaming=False, received=1001),
+        standby("b", synchronous_standby_names=SYNC, connected=False, streaming=False),
+        standby(
+            "c", synchronous_standby_names=SYNC, connected=False, streaming=False, received=1001
+        ),
         durability="two-nodes",
     )
     plan = plan_failover(found, Wish())
@@ -317,7 +319,7 @@ def test_a_quorum_that_answers_proves_that_nothing_is_lost():
 
 def test_a_shard_of_standbys_only_gets_its_primary_back():
     """What a failover that was killed after its fence left behind."""
-    found = shard(standby("a", streaming=False), standby("b", streaming=False, received=1001))
+    found = shard(standby("a", connected=False), standby("b", connected=False, received=1001))
     plan = plan_failover(found, Wish())
     assert plan.new == "b"
     assert plan.loss.covered_by(None)

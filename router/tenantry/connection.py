@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -178,11 +178,20 @@ class RoutedConnection(psycopg.Connection[Any], Truthful):
         :raises OutcomeUnknown: when COMMIT was sent and no clean acknowledgement came back
         """
         cursor = self.cursor()
-        self._await_commit(self._conclude(cursor, query))
+        steps = self._conclude(cursor, query)
+        if self.declared:
+            self._await_read(steps)
+        else:
+            self._await_commit(steps)
         try:
             return rows_of(cursor)
         except Exception as error:
             raise self.unread(error) from error
+
+    def _await_read(self, steps: PQGen[None]) -> None:
+        """Wait for a last statement that only reads: one that is interrupted is cancelled."""
+        with self.lock, closing(steps):
+            self.wait(steps)
 
     def _await_commit(self, steps: PQGen[None]) -> None:
         with self.lock:
@@ -310,11 +319,21 @@ class AsyncRoutedConnection(psycopg.AsyncConnection[Any], Truthful):
         :raises OutcomeUnknown: when COMMIT was sent and no clean acknowledgement came back
         """
         cursor = self.cursor()
-        await self._await_commit(self._conclude(cursor, query))
+        steps = self._conclude(cursor, query)
+        if self.declared:
+            await self._await_read(steps)
+        else:
+            await self._await_commit(steps)
         try:
             return await arows_of(cursor)
         except Exception as error:
             raise self.unread(error) from error
+
+    async def _await_read(self, steps: PQGen[None]) -> None:
+        """Wait for a last statement that only reads: one that is interrupted is cancelled."""
+        async with self.lock:
+            with closing(steps):
+                await self.wait(steps)
 
     async def _await_commit(self, steps: PQGen[None]) -> None:
         async with self.lock:

@@ -192,6 +192,8 @@ def test_a_frozen_primary_is_ended_before_another_is_made(fleet, catalog, hands)
     """It may never answer late; thawed, it would have acknowledged commits."""
     (old,), (new,) = roles(fleet, "shard-2")
     freeze(server(fleet, old))
+    # Each time that it is asked takes as long as who asks is ready to wait.
+    catalog = psycopg.conninfo.make_conninfo(catalog, connect_timeout=2)
     with pytest.raises(FailoverRefused, match=f"{new} still receives"):
         failover(catalog, "shard-2")
     assert failover(catalog, "shard-2", hands=hands).primary == new

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -175,16 +176,21 @@ async def test_a_last_read_that_is_cancelled_leaves_nothing_behind(laid_out, rou
             until_asked(narrow, tenant, conn)
         async with narrow.connection(tenant=tenant, read=LENIENT) as conn:
             await conn.execute(COUNT, (tenant,))
-        sleep = Query("SELECT pg_sleep(%s)", (20,), last=True)
+        pid = conn.info.backend_pid
+        sleep = Query("SELECT pg_sleep(%s)", (60,), last=True)
+        begun = time.monotonic()
         try:
             async with asyncio.timeout(0.2):
                 await narrow.run(lambda: every(sleep), tenant=tenant, read=LENIENT)
         except TimeoutError:
+            assert time.monotonic() - begun < 4
             # Its traceback is still there, and whatever that holds.
             async with narrow.connection(tenant=tenant, read=LENIENT) as conn:
                 for _ in range(2):
                     cursor = await conn.execute(COUNT, (tenant,))
                     assert await cursor.fetchone() == (1,)
+            # It was cancelled, so nobody had to connect anew.
+            assert conn.info.backend_pid == pid
         else:
             raise AssertionError("it was not cancelled")
 

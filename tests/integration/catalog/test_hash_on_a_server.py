@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import psycopg
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -37,6 +38,7 @@ def test_python_hashes_as_the_server_does(fleet, uuids, ints, texts):
         assert _ask(conn, "hashtext", "text", texts) == [hash32(it) for it in texts]
 
 
+@pytest.mark.slow
 @RELAXED
 @given(
     uuids=st.lists(st.uuids(), min_size=1, max_size=40),

@@ -160,6 +160,7 @@ def test_a_catalog_that_is_down_is_one_message(tenantry, command):
     assert "hunter2" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_migrate_again_changes_nothing(laid_out, told):
     """Every database is at its head, and one migration runs at a time."""
     catalog = laid_out.catalog_conninfo(OPERATOR)

@@ -226,6 +226,7 @@ def test_nodes_of_several_databases_are_no_fault_of_the_map(laid_out, doctor):
     assert "tenantry.nodes" in found["next"]
 
 
+@pytest.mark.slow
 def test_a_replica_that_died(laid_out, doctor):
     """One node is named, and its shard still has its primary."""
     (server,) = laid_out.shards[1].replicas

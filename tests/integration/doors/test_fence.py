@@ -107,6 +107,7 @@ def mover(laid_out):
         made.move(number)
 
 
+@pytest.mark.slow
 def test_a_bucket_moves_under_writers_and_nothing_is_lost(laid_out, tenant, mover):
     """``run`` goes on at the new home; what was acknowledged is there, once, and nowhere else."""
     written: list = []

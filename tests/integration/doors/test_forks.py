@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 FORKED = """
 import os, sys
 from datetime import timedelta
@@ -41,6 +43,7 @@ with Router(catalog) as router:
 """
 
 
+@pytest.mark.slow
 def test_a_fork_has_connections_of_its_own(laid_out, tenant):
     """Two processes on one connection would read each other's tenants."""
     command = [sys.executable, "-W", "ignore", "-c", FORKED, laid_out.catalog_conninfo()]

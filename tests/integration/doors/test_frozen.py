@@ -183,6 +183,7 @@ async def test_the_async_door_does_not_wait_for_an_explanation(routable, silent)
                 await conn.execute(MISSING)
 
 
+@pytest.mark.slow
 def test_what_asks_a_silent_catalog_ends_at_the_routers_deadline(routable, silent):
     """To open, to reload, to look into the directory."""
     with Router(routable.app, deadline=DEADLINE) as router:
@@ -194,6 +195,7 @@ def test_what_asks_a_silent_catalog_ends_at_the_routers_deadline(routable, silen
         assert router.map.version == 1
 
 
+@pytest.mark.slow
 async def test_the_async_door_asks_no_longer(routable, silent):
     """As the other one."""
     async with AsyncRouter(routable.app, deadline=DEADLINE) as router:

@@ -213,6 +213,7 @@ def test_a_shard_of_another_fleet_is_refused(blank):
         initialise(blank.plan(4))
 
 
+@pytest.mark.slow
 def test_an_existing_fleet_is_left_as_it_is(blank):
     """Also its catalog's revision."""
     initialise(blank.plan(4))

@@ -81,6 +81,7 @@ def logs(reports):
     return {it.schema: it for report in reports for it in report.tables if it.table == "logs"}
 
 
+@pytest.mark.slow
 def test_every_bucket_is_rolled_over(four):
     """By the catalog's policy; what is made is what the models would make."""
     premake = four.premake
@@ -97,6 +98,7 @@ def test_every_bucket_is_rolled_over(four):
     assert schema_diff(four.catalog) == []
 
 
+@pytest.mark.slow
 def test_what_fails_stops_nothing_else(four, tmp_path):
     """A lock that is never free, a shard that is away: told by name, and the rest is done."""
     places = databases(four.catalog)
@@ -141,6 +143,7 @@ def test_a_forbidden_bucket(four, fleet, initialised):
     assert exit_code(reports, alert=2) == FAILED
 
 
+@pytest.mark.slow
 def test_logs_of_a_bucket_are_archived(four, tmp_path):
     """In spite of row security; DuckDB finds a tenant's by the statement of the docs; and back."""
     tenant, asked = documented_query(f"{tmp_path}/archive")

@@ -108,6 +108,7 @@ def test_we_and_pg_partman_exclude_each_other(partman):
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["partman", "partman5"])
 def test_adopting_by_the_command(request, version):
     """The policy is kept, pg_partman's own maintenance lets the set alone, and the rest goes on."""

@@ -311,6 +311,7 @@ def test_a_partition_of_another_table_has_the_name(alone):
     assert [it.kind for it in report.findings if it.wrong] == ["squatter"]
 
 
+@pytest.mark.slow
 def test_the_stall_that_is_reported_is_the_one_that_was_felt(alone):
     """Writers queue up behind an attempt at a lock: for as long as it says, and no longer."""
     alone.run("CREATE TABLE events_default PARTITION OF events DEFAULT")
@@ -339,6 +340,7 @@ def test_the_stall_that_is_reported_is_the_one_that_was_felt(alone):
     assert max(felt) < report.stall_ms + 150
 
 
+@pytest.mark.slow
 def test_a_locked_partition_is_isolated(alone):
     """One that somebody keeps for himself, as VACUUM FULL does: the next table is done."""
     alone.run("CREATE TABLE other (LIKE events) PARTITION BY RANGE (at)")

@@ -200,6 +200,7 @@ def test_a_time_partition_that_lost_its_index(laid_out):
             conn.execute(f"DROP TABLE {name}")
 
 
+@pytest.mark.slow
 def test_the_command_exits_with_1_and_names_it(laid_out, tenantry):
     """``--json`` for programs; nothing differs is exit code 0."""
     command = ("schema", "diff", "--json", "--dir", laid_out.directory)

@@ -93,6 +93,7 @@ def test_effects_are_committed_with_the_finish(router, tenant):
         assert found.fetchone() == ("renamed",)
 
 
+@pytest.mark.slow
 def test_a_long_task_keeps_its_lease(router, tenant):
     """Longer than its lease, renewed by heartbeats, claimed once."""
     task = tasks.NewTask("long")
@@ -368,6 +369,7 @@ async def test_an_async_worker_stops_loudly_when_its_router_is_closed(laid_out):
             await running
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_changes_nothing(router, tenant, monkeypatch):
     """Hours forward and back on the worker's machine, in the middle of a task."""
     task, after = tasks.NewTask("long"), tasks.NewTask("long")

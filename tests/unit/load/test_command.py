@@ -20,6 +20,7 @@ print({"locust", "gevent"} & set(sys.modules), socket.socket.__module__)
 """
 
 
+@pytest.mark.slow
 def test_without_locust_the_extra_is_named():
     """A call that cannot be: 2, and what to install."""
     ended = subprocess.run(
@@ -32,6 +33,7 @@ def test_without_locust_the_extra_is_named():
     assert "tenantry[load]" in ended.stderr
 
 
+@pytest.mark.slow
 def test_the_command_stays_unpatched():
     """Only the process that drives the load imports gevent."""
     ended = subprocess.run(

@@ -32,6 +32,7 @@ def test_nobody_waits_for_what_he_does_not_need():
     assert heavy & imported("tenantry", *(f"tenantry_ops.cli.{it}" for it in light)) == set()
 
 
+@pytest.mark.slow
 def test_as_a_module_in_a_process_of_its_own():
     """``python -m tenantry_ops`` is the console script."""
     ended = subprocess.run(

@@ -183,7 +183,7 @@ async def test_a_last_read_that_is_cancelled_leaves_nothing_behind(laid_out, rou
             async with asyncio.timeout(0.2):
                 await narrow.run(lambda: every(sleep), tenant=tenant, read=LENIENT)
         except TimeoutError:
-            assert time.monotonic() - begun < 4
+            assert time.monotonic() - begun < 30
             # Its traceback is still there, and whatever that holds.
             async with narrow.connection(tenant=tenant, read=LENIENT) as conn:
                 for _ in range(2):

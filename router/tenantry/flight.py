@@ -56,14 +56,8 @@ def land(
         for _ in range(statements):
             while (result := (yield from arrive(pgconn))) is not None:
                 landed.append(result)
-        if not commits:
-            yield from arrive(pgconn)
-        elif _failed(landed):
-            yield from _until_sync(pgconn)
-            yield from _until_sync(pgconn)
-        else:
-            return landed
-        pgconn.exit_pipeline_mode()
+        if not commits or _failed(landed):
+            yield from drain(pgconn, 1 + commits)
     except psycopg.OperationalError:
         if not _failed(landed):
             raise

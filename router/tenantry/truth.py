@@ -207,9 +207,10 @@ class Truthful(Identified):
         self.committing = True
         self._asked_xid = self.statements.wrote or self.wants_position
         if self._asked_xid:
-            name = self.statements.own.get(self.ending)
+            ending = self.ending
+            name = self.statements.own.get(ending)
             if name is None:
-                pgconn.send_query_params(self.ending, None)
+                pgconn.send_query_params(ending, None)
             else:
                 pgconn.send_query_prepared(name, None)
         pgconn.pipeline_sync()

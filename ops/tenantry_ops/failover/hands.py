@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import psycopg
 from psycopg import sql
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 
 _FOLLOWS_S = 5.0
 _LOOK_S = 0.02
-_TIMELINE = """
-SELECT ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::integer
-"""
-_RECEIVED = """
-SELECT (greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0'::pg_lsn)::bigint
-"""
 _SLOT = """
 SELECT pg_create_physical_replication_slot(%(name)s, true)
 WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %(name)s)
@@ -132,9 +126,9 @@ class FleetHands:
             # pg_rewind reads the timeline from the last checkpoint.
             conn.execute("CHECKPOINT")
             conn.execute(_SLOT, {"name": slot_name(node)})
-            told: Any = conn.execute(_TIMELINE).fetchone()
+            timeline = stand(primary, conn).timeline
         ways = self._ways(server, head, switched)
-        if not any(self._tried(way, server, told[0], last=way is ways[-1]) for way in ways):
+        if not any(self._tried(way, server, timeline, last=way is ways[-1]) for way in ways):
             raise FleetError(f"{node} does not receive from {primary}: see {server.log}")
         replica.discard_old(server)
         with psycopg.connect(self._fleet.superuser_conninfo(server), autocommit=True) as conn:
@@ -181,8 +175,7 @@ class FleetHands:
 
     def _received(self, server: Server) -> int:
         with psycopg.connect(self._fleet.superuser_conninfo(server)) as conn:
-            told: Any = conn.execute(_RECEIVED).fetchone()
-        return int(told[0] or 0)
+            return stand(server.name, conn).received or 0
 
     def _tried(self, way: Callable[[], None], server: Server, timeline: int, *, last: bool) -> bool:
         """Try a way; say whether the server follows by it. The last one says why it does not."""

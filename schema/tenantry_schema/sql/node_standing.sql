@@ -10,7 +10,7 @@ SELECT
         greatest(
             (SELECT timeline_id FROM pg_control_checkpoint()),
             (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
-            (SELECT received_tli FROM pg_stat_wal_receiver)
+            receiver.received_tli
         )
     ELSE
         ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::integer
@@ -26,15 +26,15 @@ SELECT
         (pg_last_wal_replay_lsn() - '0/0'::pg_lsn)::bigint
     END AS replayed,
     -- A receiver says "streaming" once it is connected, before it is served or refused.
-    EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming') AS connected,
+    coalesce(receiver.status = 'streaming', false) AS connected,
     -- Until the first message both times are the receiver's start. An idle primary has no reason for
     -- one yet; but whoever is refused ends within moments.
-    EXISTS (
-        SELECT FROM pg_stat_wal_receiver
-        WHERE status = 'streaming' AND (
-            last_msg_send_time <> last_msg_receipt_time
-            OR last_msg_receipt_time < clock_timestamp() - interval '1 second'
-        )
+    coalesce(
+        receiver.status = 'streaming' AND (
+            receiver.last_msg_send_time <> receiver.last_msg_receipt_time
+            OR receiver.last_msg_receipt_time < clock_timestamp() - interval '1 second'
+        ),
+        false
     ) AS streaming,
     (
         SELECT coalesce(json_agg(json_build_object(
@@ -67,3 +67,6 @@ SELECT
     current_setting('fsync') = 'on' AS fsync,
     pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS sees_others,
     to_regclass('tenantry.lineage') IS NOT NULL AS has_lineage
+-- One row, or none on a primary and while nobody is connected to.
+FROM (SELECT) AS here
+LEFT JOIN pg_stat_wal_receiver AS receiver ON true

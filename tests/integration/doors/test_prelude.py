@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from contextlib import contextmanager
 from datetime import timedelta
 
 import psycopg
 import pytest
 from fix_router import until, until_asked
 from psycopg import IsolationLevel
-from psycopg.pq import Trace, TransactionStatus
+from psycopg.pq import TransactionStatus
 from sqlalchemy import text
+from wire import round_trips, traced
 
 from tenantry import AsyncRouter, Query, Router, Stale, mint_agent_id
-from tenantry_schema.naming import OPERATOR
 from tenantry_schema.query import every
 
 ONE = "SELECT 1"
 #: A statement that may not travel with what opens its transaction.
 ALONE = "SELECT 1; SELECT 2"
-
-
-@contextmanager
-def traced(conn, path):
-    """Write down every message of a connection; what is given is filled in at the end."""
-    told = []
-    with path.open("w") as file:
-        conn.pgconn.trace(file.fileno())
-        conn.pgconn.set_trace_flags(Trace.SUPPRESS_TIMESTAMPS)
-        yield told
-        conn.pgconn.untrace()
-    fields = [line.split("\t") for line in path.read_text().splitlines()]
-    # A text may go on over lines.
-    told.extend(it for it in fields if len(it) > 2)
-
-
-def round_trips(told):
-    """Return how often the server was ready again, and what it was asked."""
-    sent = [line for line in told if line[0] == "F" and line[2] in {"Query", "Parse"}]
-    # A statement's name, which may be none, comes before its text, of which the first line counts.
-    texts = [re.fullmatch(r'(?:"\w*" )?"(.*?)(?:"[ 0-9]*)?', line[3].strip())[1] for line in sent]
-    return sum(line[2] == "ReadyForQuery" for line in told), texts
 
 
 def check(told, tenant, schema):
@@ -124,81 +100,6 @@ def test_a_prepared_statement_travels_too(narrow, tenant, tmp_path):
     count, asked = round_trips(told)
     assert count == 2
     assert ([it for it in asked if "SELECT" in it] == []) is (conn.prepare_threshold is not None)
-
-
-def test_a_write_parses_nothing_of_ours_anew(narrow, tenant, tmp_path):
-    """What asks for its transaction's id is known to the server, too, where a pooler keeps it."""
-    rename = "UPDATE tenants SET name = %s WHERE tenant_id = %s"
-
-    def write(name):
-        with narrow.connection(tenant=tenant) as conn:
-            conn.execute(rename, (name, tenant), prepare=True)
-        return conn
-
-    conn = [write(name) for name in "ab"][-1]
-    with traced(conn, tmp_path / "trace") as told:
-        assert write("c") is conn
-    count, asked = round_trips(told)
-    assert count == 3
-    if conn.prepare_threshold is not None:
-        assert asked == ["COMMIT"]
-    assert conn.told_xid.isdigit()
-
-
-@pytest.mark.direct("a pooler's own names would be forgotten, which it does not notice either")
-def test_a_server_that_forgot_behind_our_back_commits_nothing(narrow, tenant):
-    """That is told for certain, and the next transaction is not met by it."""
-    hidden = "DO $$BEGIN EXECUTE 'DEALLOCATE ALL'; END$$"
-    rename = "UPDATE tenants SET name = %s WHERE tenant_id = %s"
-    with narrow.connection(tenant=tenant) as conn:
-        conn.execute(rename, ("a", tenant))
-    with pytest.raises(psycopg.errors.InvalidSqlStatementName):
-        with narrow.connection(tenant=tenant) as conn:
-            conn.execute(rename, ("b", tenant))
-            conn.execute(hidden)
-    for name in "cd":
-        with narrow.connection(tenant=tenant) as again:
-            assert again.execute(rename, (name, tenant)).rowcount == 1
-        assert again is conn
-
-
-@pytest.mark.parametrize("before", ["a refused COMMIT", "a last DROP", "a DROP"])
-def test_what_is_prepared_anew_is_not_forgotten_at_once(laid_out, tenant, before):
-    """What a transaction leaves to be forgotten takes nothing from those after it."""
-    once = "CREATE TEMP TABLE once (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)"
-    drop = Query("DROP TABLE IF EXISTS pg_temp.once", last=before == "a last DROP")
-    rename = "UPDATE tenants SET name = %s WHERE tenant_id = %s"
-    with Router(laid_out.catalog_conninfo(OPERATOR), pool_size=1) as router:
-
-        def write(name):
-            with router.connection(tenant=tenant) as conn:
-                conn.execute(rename, (name, tenant), prepare=True)
-            return conn
-
-        conn = [write(name) for name in "ab"][-1]
-        if before == "a refused COMMIT":
-            with pytest.raises(psycopg.errors.UniqueViolation):
-                with router.connection(tenant=tenant) as it:
-                    it.execute(once)
-                    it.execute("INSERT INTO pg_temp.once VALUES (1), (1)")
-        else:
-            router.run(lambda: every(drop), tenant=tenant)
-        for name in "cdef":
-            assert write(name) is conn
-        with router.connection(tenant=tenant) as it:
-            named = it.execute("SELECT name FROM tenants WHERE tenant_id = %s", (tenant,))
-            assert named.fetchone() == ("f",)
-
-
-def test_a_server_may_be_told_to_forget_what_is_prepared(narrow, tenant):
-    """In the middle of a transaction that wrote: it commits, and so does the next."""
-    for name in "ab":
-        with narrow.connection(tenant=tenant) as conn:
-            conn.execute("UPDATE tenants SET name = %s WHERE tenant_id = %s", (name, tenant))
-            conn.execute("DEALLOCATE ALL")
-        assert conn.told_xid.isdigit()
-    with narrow.connection(tenant=tenant) as conn:
-        assert conn.execute("SELECT name FROM tenants").fetchone() == ("b",)
 
 
 @pytest.mark.direct("looks for statements by the router's names, and a pooler gives its own")
